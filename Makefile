@@ -1,0 +1,42 @@
+# Python 3.10 to 3.13 and make are all it takes: every target makes its own .venv from the lock files.
+PYTHON  ?= python3
+WORKERS ?= 2
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP   := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c lock-host.txt
+# The tests run side by side: each computes on one core, instead of all of them on every core.
+ONE_CORE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: help demo test bench lint clean
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: $(STAMP) ## Run the whole loop on a simulated machine (under two minutes)
+	$(BIN)/edge-cmcl demo
+
+test: lint ## Run the linters, then all tests (under ten minutes)
+	$(ONE_CORE) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+bench: $(STAMP) ## Measure time, memory and size against the paper's method; prints one JSON
+	@$(BIN)/python tests/bench/bench.py
+
+lint: $(STAMP) ## Run ruff, mypy and import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean: ## Remove what the targets made, except .venv and runs
+	rm -rf build dist .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	find edge_cmcl firmware_bridge tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch comes first and by its locked version: asked for by a range, pip may choose a build with gigabytes of CUDA.
+$(STAMP): pyproject.toml lock-device.txt lock-host.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) setuptools torch
+	$(PIP) --no-build-isolation --editable '.[host,dev]'
+	@touch $@

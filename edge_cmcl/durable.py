@@ -1,0 +1,104 @@
+"""The one durable write of the project.
+
+A file is written beside its target, flushed to the disk, renamed over it, and the folder is flushed too: without
+the last step ext4 and xfs can lose the rename when power fails (design.md section 7).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from edge_cmcl.errors import StorageError
+
+_ADVICE = {
+    errno.ENOSPC: "free some space on that file system",
+    errno.EDQUOT: "free some of the quota on that file system",
+    errno.EROFS: "remount the file system for writing, or choose another folder",
+    errno.EACCES: "give this user permission to write there, or choose another folder",
+    errno.EPERM: "give this user permission to write there, or choose another folder",
+}
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an `OSError` about `path` into a `StorageError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        hint = _ADVICE.get(error.errno or 0, "check that the folder exists and the disk is healthy")
+        raise StorageError(f"cannot write {path}", got=reason, hint=hint) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that takes the place of `path`, whole and on disk, when the block ends without an error.
+
+    On an error, Ctrl-C included, the temporary file is removed and `path` stays as it was.
+
+    Raises:
+        StorageError: the file system refused.
+    """
+    path = Path(path)
+    with storage_errors(path):
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            with storage_errors(path):
+                file.flush()
+                os.fsync(file.fileno())
+                os.fchmod(file.fileno(), 0o666 & ~_umask())
+        with storage_errors(path):
+            temporary.replace(path)
+            sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        with storage_errors(path):
+            raise error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` durably, replacing what was there (see `replacing`)."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+def make_folder(path: Path) -> None:
+    """Create `path` and its missing parents, flushed to the disk; an existing folder is left alone.
+
+    Raises:
+        StorageError: the file system refused.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return
+    with storage_errors(path):
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename or a new file inside it survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

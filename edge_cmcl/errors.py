@@ -1,0 +1,123 @@
+"""Every error a user of edge-cmcl can meet, and the exit code the command line gives it.
+
+EdgeCmclError                 1  a bug of ours, if it is ever raised bare
+├── UsageError                2  the command was asked for something it does not offer
+├── InputError                3  what the user gave cannot be used
+│   ├── ProjectError             the project file
+│   ├── DataError                a pairs file, a recording, a data set
+│   └── ModelError               a run, a bundle, an encoder
+├── IntegrityError            4  bytes are not what they claim to be
+│   ├── DigestError              a blob does not match its digest
+│   ├── FormatError              a manifest, index or state file breaks its format
+│   └── ParityError              an exported model answers differently from its source
+├── RefusedError              5  a guard said no
+├── RemoteError               6  the other side is away
+└── PlatformError             7  this machine cannot do it
+    ├── StoreLockedError         another process writes to the store
+    ├── StorageError             read-only, full or forbidden
+    └── MissingExtraError        a part of edge-cmcl that is not installed
+"""
+
+from __future__ import annotations
+
+
+class EdgeCmclError(Exception):
+    """Base of all errors: what happened, what was expected, what came, and what to do about it.
+
+    Args:
+        message: one sentence, naming the file or object.
+        expected: what would have been right.
+        got: what was there instead.
+        hint: what the user can do now.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, expected: str = "", got: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.expected = expected
+        self.got = got
+        self.hint = hint
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        parts += [f"  {name}: {text}" for name, text in self.details().items()]
+        return "\n".join(parts)
+
+    def details(self) -> dict[str, str]:
+        """Return the filled-in parts beside the message, in reading order."""
+        named = {"expected": self.expected, "got": self.got, "to do": self.hint}
+        return {name: text for name, text in named.items() if text}
+
+
+class UsageError(EdgeCmclError):
+    """The command was asked for something it does not offer."""
+
+    exit_code = 2
+
+
+class InputError(EdgeCmclError):
+    """What the user gave cannot be used."""
+
+    exit_code = 3
+
+
+class ProjectError(InputError):
+    """The project file is not valid."""
+
+
+class DataError(InputError):
+    """A pairs file, a recording or a data set cannot be used."""
+
+
+class ModelError(InputError):
+    """A run, a bundle or an encoder cannot be used."""
+
+
+class IntegrityError(EdgeCmclError):
+    """Bytes are not what they claim to be."""
+
+    exit_code = 4
+
+
+class DigestError(IntegrityError):
+    """A blob does not match its digest or size."""
+
+
+class FormatError(IntegrityError):
+    """A manifest, index or state file breaks its format."""
+
+
+class ParityError(IntegrityError):
+    """An exported model answers differently from its source."""
+
+
+class RefusedError(EdgeCmclError):
+    """A guard said no."""
+
+    exit_code = 5
+
+
+class RemoteError(EdgeCmclError):
+    """The other side is away, or the link failed."""
+
+    exit_code = 6
+
+
+class PlatformError(EdgeCmclError):
+    """This machine cannot do it as it stands."""
+
+    exit_code = 7
+
+
+class StoreLockedError(PlatformError):
+    """Another process writes to the store."""
+
+
+class StorageError(PlatformError):
+    """The file system is read-only, full or forbidden."""
+
+
+class MissingExtraError(PlatformError):
+    """A part of edge-cmcl that is not installed here."""

@@ -1,0 +1,127 @@
+"""Reading and writing safetensors: the only functions of the project that do it.
+
+Writing makes every array C-contiguous first: safetensors 0.8 silently writes wrong bytes for the others (design.md
+section 7). Reading leaves the checks of header length and layout to the library, which makes them before it
+allocates, and turns its errors into ours.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load, save
+
+from edge_cmcl.durable import write_bytes
+from edge_cmcl.errors import DataError
+
+Array = NDArray[Any]
+
+_LENGTH = struct.Struct("<Q")
+
+
+def to_bytes(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Serialise `tensors` (any shapes and NumPy dtypes) with string `metadata` as one safetensors file.
+
+    Equal content gives equal bytes: the library writes the header's keys in random order, so they are sorted here.
+    """
+    contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    data = save(contiguous, metadata=dict(metadata) if metadata else None)
+    start = _LENGTH.size + _LENGTH.unpack_from(data)[0]
+    header = json.dumps(json.loads(data[_LENGTH.size : start]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return b"".join([_LENGTH.pack(len(header)), header, memoryview(data)[start:]])
+
+
+def from_bytes(data: bytes, name: str = "tensors") -> dict[str, Array]:
+    """Parse one safetensors file held in memory.
+
+    Raises:
+        DataError: `data` is not a safetensors file; `name` says which in the message.
+    """
+    try:
+        return dict(load(data))
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise _unreadable(name, error) from error
+
+
+def write(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
+    """Write `tensors` to `path` durably (`edge_cmcl.durable`): a mapped older file stays readable.
+
+    Raises:
+        StorageError: the file system refused.
+    """
+    write_bytes(path, to_bytes(tensors, metadata))
+
+
+class TensorFile:
+    """A safetensors file opened for reading row ranges without loading the rest.
+
+    Use it as a context manager, or `close` it.
+
+    Raises:
+        DataError: the file is missing or not a safetensors file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise DataError(f"cannot read {self.path}", expected="a safetensors file", got="no such file")
+        try:
+            self._file = safe_open(str(self.path), framework="np")
+            self._file.__enter__()
+            self.metadata: dict[str, str] = dict(self._file.metadata() or {})
+            self.names: tuple[str, ...] = tuple(sorted(self._file.keys()))
+        except (SafetensorError, ValueError, OSError) as error:
+            raise _unreadable(str(self.path), error) from error
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of tensor `name`."""
+        return tuple(self._file.get_slice(name).get_shape())
+
+    def dtype(self, name: str) -> str:
+        """Return the safetensors dtype of tensor `name`, for instance "F32" or "I64"."""
+        return str(self._file.get_slice(name).get_dtype())
+
+    def nbytes(self, name: str) -> int:
+        """Return how many bytes tensor `name` takes when read."""
+        bits = int("".join(c for c in self.dtype(name) if c.isdigit()) or 8)
+        return math.prod(self.shape(name)) * bits // 8
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+        """Return rows `start:stop` of tensor `name` as a new array."""
+        rows = self._file.get_slice(name)
+        return np.asarray(rows[start : rows.get_shape()[0] if stop is None else stop])
+
+    def read_whole(self, name: str) -> Array:
+        """Return tensor `name`, of any rank, as a new array."""
+        return np.asarray(self._file.get_tensor(name))
+
+    def close(self) -> None:
+        """Release the file."""
+        self._file.__exit__(None, None, None)
+
+    def __enter__(self) -> TensorFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _unreadable(name: str, error: Exception) -> DataError:
+    return DataError(
+        f"cannot read {name}",
+        expected="a whole safetensors file",
+        got=str(error),
+        hint="the file is truncated, damaged or of another kind: make or copy it again",
+    )
