@@ -1,0 +1,8 @@
+"""Paired windows: file format, import, windowing, alignment, simulator and public data sets."""
+
+from __future__ import annotations
+
+from edge_cmcl.data.pairs import Pairs, open_pairs, write_pairs
+from edge_cmcl.data.windows import DropReport
+
+__all__ = ["DropReport", "Pairs", "open_pairs", "write_pairs"]
