@@ -1,0 +1,37 @@
+"""Options that several commands share, and what stands in for them when they are not given."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_cmcl.cli.console import claim_stdout
+
+
+def _claim(wanted: bool) -> bool:
+    if wanted:
+        claim_stdout()
+    return wanted
+
+
+Json = Annotated[bool, typer.Option("--json", callback=_claim, help="Print one JSON object on stdout.")]
+
+Store = Annotated[
+    Path | None,
+    typer.Option("--store", envvar="EDGE_CMCL_STORE", help="The device store. [default: the user's data folder]"),
+]
+
+
+def default_store() -> Path:
+    """Return where the device store is when neither --store nor EDGE_CMCL_STORE says so.
+
+    $XDG_DATA_HOME/edge-cmcl/store, with ~/.local/share for a variable that is unset, empty or not absolute
+    (XDG Base Directory Specification 0.8).
+    """
+    data_home = Path(os.environ.get("XDG_DATA_HOME", ""))
+    if not data_home.is_absolute():
+        data_home = Path.home() / ".local" / "share"
+    return data_home / "edge-cmcl" / "store"
