@@ -1,0 +1,204 @@
+"""The OCI documents of a bundle and the state of a store, as validated models (FORMAT.md).
+
+OCI documents keep fields they do not know, as the OCI specification asks, so that rewriting an index loses nothing
+that another tool put there.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic.alias_generators import to_camel
+
+from edge_cmcl.bundle import limits
+from edge_cmcl.bundle.canonical import canonical, digest_of, parse
+from edge_cmcl.bundle.media_types import OCI_INDEX, OCI_MANIFEST, TAG_ANNOTATION
+from edge_cmcl.errors import FormatError
+
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+ModalityName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+DeviceId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,64}$")]
+OriginId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
+Timestamp = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$")]
+Counter = Annotated[int, Field(ge=1, le=limits.MAX_INTEGER)]
+MediaType = Annotated[str, StringConstraints(min_length=3, max_length=255)]
+Annotations = Annotated[dict[str, str], Field(max_length=limits.MAX_ANNOTATIONS)]
+
+TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+ATTACHMENT_TAG = re.compile(r"sha256-([0-9a-f]{64})\.[a-z0-9][a-z0-9._-]{0,55}")
+STATE_SCHEMA: Final = "edge-cmcl/state/1"
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class OciModel(BaseModel):
+    """A document of the OCI image specification: camelCase on disk, unknown fields kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel, populate_by_name=True)
+
+
+class OwnModel(BaseModel):
+    """A document of ours: unknown fields are errors, because they may change what the known ones mean."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Descriptor(OciModel):
+    """Names one blob by media type, digest and size in bytes."""
+
+    media_type: MediaType
+    digest: Digest
+    size: Annotated[int, Field(ge=0, le=limits.MAX_BLOB_BYTES)]
+    artifact_type: MediaType | None = None
+    annotations: Annotations | None = None
+
+    @property
+    def tag(self) -> str:
+        """The tag that an index gives this manifest, "" for none."""
+        return (self.annotations or {}).get(TAG_ANNOTATION, "")
+
+
+class Manifest(OciModel):
+    """An OCI image manifest 1.1: a generation, or an attachment to one (a signature)."""
+
+    schema_version: Literal[2]
+    media_type: Literal["application/vnd.oci.image.manifest.v1+json"] = OCI_MANIFEST
+    artifact_type: MediaType | None = None
+    config: Descriptor
+    layers: Annotated[tuple[Descriptor, ...], Field(max_length=limits.MAX_LAYERS)]
+    subject: Descriptor | None = None
+    annotations: Annotations | None = None
+
+
+class Index(OciModel):
+    """The tags of a layout: `index.json`."""
+
+    schema_version: Literal[2]
+    media_type: Literal["application/vnd.oci.image.index.v1+json"] | None = OCI_INDEX
+    manifests: Annotated[tuple[Descriptor, ...], Field(max_length=limits.MAX_INDEX_ENTRIES)]
+    annotations: Annotations | None = None
+
+    @classmethod
+    def of(cls, *entries: Descriptor) -> Index:
+        """Return an index of these entries."""
+        return cls(schema_version=2, manifests=entries)
+
+    def with_tag(self, tag: str, descriptor: Descriptor) -> Index:
+        """Return this index with `tag` on `descriptor` alone."""
+        tagged = descriptor.model_copy(update={"annotations": {TAG_ANNOTATION: tag}})
+        others = self.without_tag(tag).manifests
+        return self.model_copy(update={"manifests": (*others, tagged)})
+
+    def without_tag(self, tag: str) -> Index:
+        """Return this index without `tag`."""
+        return self.model_copy(update={"manifests": tuple(d for d in self.manifests if d.tag != tag)})
+
+
+class Trial(BaseModel):
+    """A generation that has to prove itself before it is confirmed."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    digest: Digest
+    previous: Digest | None
+    attempts: Annotated[int, Field(ge=0, le=limits.MAX_INTEGER)] = 0
+    attempts_allowed: Annotated[int, Field(ge=1, le=limits.MAX_INTEGER)] = 3
+    since: Timestamp
+
+
+class QueueEntry(BaseModel):
+    """A generation that a remote has not got yet."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    digest: Digest
+    remote: Annotated[str, StringConstraints(max_length=1024)] = ""
+    since: Timestamp
+
+
+class State(BaseModel):
+    """What a store knows beside its generations: `state.json`. It never leaves the device.
+
+    Unknown fields are kept, not refused: software that is rolled back must still start (FORMAT.md, "State").
+
+    Attributes:
+        device_id: made at the first install, "" on a host.
+        device_class: hardware class that bundles may be bound to, "" for none.
+        highest_counter: highest counter ever current here; older bundles are refused by it.
+        trial: the generation on trial, None when the current one is confirmed.
+        unsigned: generations that were let in without a signature, on request.
+        queue: generations to send, oldest first.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    schema_name: Annotated[Literal["edge-cmcl/state/1"], Field(alias="schema")] = STATE_SCHEMA
+    device_id: DeviceId = ""
+    device_class: DeviceId = ""
+    highest_counter: Annotated[int, Field(ge=0, le=limits.MAX_INTEGER)] = 0
+    trial: Trial | None = None
+    unsigned: Annotated[tuple[Digest, ...], Field(max_length=limits.MAX_QUEUE)] = ()
+    queue: Annotated[tuple[QueueEntry, ...], Field(max_length=limits.MAX_QUEUE)] = ()
+
+
+def to_json(document: BaseModel) -> bytes:
+    """Return the canonical bytes of an OCI document or of one of ours."""
+    fields = document.model_dump(by_alias=True, exclude_none=isinstance(document, OciModel))
+    data = canonical(fields)
+    if len(data) > limits.MAX_DOCUMENT_BYTES:
+        name = type(document).__name__.lower()
+        raise FormatError(
+            f"this {name} is too large", expected=f"at most {limits.MAX_DOCUMENT_BYTES} bytes", got=f"{len(data)} bytes"
+        )
+    return data
+
+
+def from_json(kind: type[Model], data: bytes, name: str) -> Model:
+    """Parse and validate one document; `name` says in errors which one it is.
+
+    Raises:
+        FormatError: it is not JSON as `canonical.parse` asks for, or breaks the model's rules.
+    """
+    parse(data, name)
+    try:
+        return kind.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        raise FormatError(
+            f"{name} breaks its format",
+            expected=f"a valid {kind.__name__.lower()} (FORMAT.md)",
+            got=_first_errors(error),
+            hint="it is damaged, or was written by a newer edge-cmcl: get it again, or update this one",
+        ) from error
+
+
+def state_to_json(state: State) -> bytes:
+    """Return the bytes of `state.json`: the state and a checksum, because no digest names this file."""
+    fields: dict[str, Any] = state.model_dump(by_alias=True)
+    return canonical({**fields, "check": digest_of(canonical(fields))})
+
+
+def state_from_json(data: bytes, name: str) -> State:
+    """Parse `state.json`.
+
+    Raises:
+        FormatError: it breaks its format or does not match its checksum.
+    """
+    fields = parse(data, name)
+    found = fields.pop("check", None) if isinstance(fields, dict) else None
+    bare = canonical(fields)
+    if found != digest_of(bare):
+        raise FormatError(
+            f"{name} does not match its checksum",
+            expected=digest_of(bare),
+            got=str(found)[:80],
+            hint="the disk changed it: restore it from a backup, or move it away and install again",
+        )
+    return from_json(State, bare, name)
+
+
+def _first_errors(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    texts = [f"{'.'.join(str(part) for part in item['loc'])[:120]}: {item['msg'][:200]}" for item in found[:3]]
+    return "; ".join(texts) + (f" (and {len(found) - 3} more)" if len(found) > 3 else "")

@@ -1,0 +1,46 @@
+"""Limits that readers enforce before they allocate (FORMAT.md, "Limits"). A writer that passes one has a bug."""
+
+from __future__ import annotations
+
+MIB = 1 << 20
+
+MAX_DOCUMENT_BYTES = 4 * MIB
+"""Manifest, generation, index, state: what OCI registries accept for a manifest."""
+MAX_LAYOUT_BYTES = 4096
+"""The `oci-layout` file."""
+MAX_BLOB_BYTES = 2 * 1024 * MIB - 1
+"""One blob: an ONNX file cannot be larger (protobuf)."""
+MAX_BUNDLE_BYTES = 16 * 1024 * MIB
+"""All files of one imported layout."""
+MAX_BUNDLE_FILES = 16384
+MAX_TENSOR_HEADER_BYTES = MIB
+MAX_DEPTH = 32
+"""Nesting of a JSON document."""
+MAX_INTEGER = 2**53 - 1
+"""Largest integer in a JSON document: beyond it, readers in other languages lose digits."""
+MAX_FREE_BYTES = 256 * 1024
+"""One free JSON object (metrics, calibration) as canonical JSON."""
+
+MAX_LAYERS = 4096
+MAX_INDEX_ENTRIES = 4096
+MAX_ANNOTATIONS = 64
+MAX_PARENTS = 64
+MAX_MODALITIES = 64
+MAX_ORIGINS = 256
+"""Origins, and likewise references, of one modality."""
+MAX_PAIRS = 4096
+MAX_CERTIFICATES = MAX_MODALITIES * MAX_ORIGINS
+MAX_QUEUE = 4096
+
+MAX_EMBEDDING_DIM = 8192
+MAX_WIDTH = 65536
+MAX_CHANNELS = 65536
+MAX_FRAME_SIDE = 8192
+MAX_SKETCH_ROWS = 1024
+MAX_LABELS = 4096
+MAX_LABEL_LENGTH = 200
+LABEL_WIDTH = 1024
+MAX_GOLDEN_TENSORS = 64
+MAX_RANK = 5
+MAX_ATTACHMENT_BYTES = 4 * MIB
+"""One blob of an attachment (a signature, a device's judgement)."""

@@ -1,0 +1,66 @@
+"""The writer lock of a store: one writer at a time, its owner shown to the others (FORMAT.md, "Lock")."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from edge_cmcl.bundle.generation import timestamp
+from edge_cmcl.durable import storage_errors
+from edge_cmcl.errors import StoreLockedError
+
+LOCK_FILE = "lock"
+_MAX_NOTE_BYTES = 1024
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Hold the writer lock of the store at `root`. The kernel lets go of it when the process ends, however it ends.
+
+    Raises:
+        StoreLockedError: another process holds it.
+        StorageError: the lock file cannot be opened for writing.
+    """
+    path = root / LOCK_FILE
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            with storage_errors(path):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except Exception as error:
+            if isinstance(error.__cause__, BlockingIOError):
+                raise _held_by_another(root, descriptor) from None
+            raise
+        _note_owner(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _note_owner(descriptor: int) -> None:
+    """Write who holds the lock. Failing is no error: on a full disk it may come to free space."""
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200]
+    note = json.dumps({"pid": os.getpid(), "command": command, "since": timestamp()}).encode()
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, note, 0)
+
+
+def _held_by_another(root: Path, descriptor: int) -> StoreLockedError:
+    try:
+        note = json.loads(os.pread(descriptor, _MAX_NOTE_BYTES, 0))
+        owner = f"process {note['pid']} ({note['command']}) since {note['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        owner = "another process"
+    return StoreLockedError(
+        f"another process writes to the store {root}",
+        expected="one writer at a time",
+        got=owner,
+        hint="wait until it has finished, or end it",
+    )

@@ -1,0 +1,34 @@
+"""Media types, annotations and roles of a bundle (FORMAT.md, "Manifest" and "Layers")."""
+
+from __future__ import annotations
+
+from typing import Final
+
+OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+
+BUNDLE = "application/vnd.edge-cmcl.bundle.v1"
+GENERATION = "application/vnd.edge-cmcl.generation.v1+json"
+
+ENCODER = "application/vnd.edge-cmcl.encoder.v1+onnx"
+STEP = "application/vnd.edge-cmcl.step.v1+onnx"
+ADAPTER = "application/vnd.edge-cmcl.adapter.v1+safetensors"
+SKETCH = "application/vnd.edge-cmcl.sketch.v1+safetensors"
+GOLDEN = "application/vnd.edge-cmcl.golden.v1+safetensors"
+LABELS = "application/vnd.edge-cmcl.labels.v1+safetensors"
+
+ROLES = {
+    "universal": ENCODER,
+    "step": STEP,
+    "encoder": ENCODER,
+    "adapter": ADAPTER,
+    "reference": ADAPTER,
+    "sketch": SKETCH,
+    "golden": GOLDEN,
+    "labels": LABELS,
+}
+"""What a layer is for, and the media type that this takes."""
+
+TAG_ANNOTATION = "org.opencontainers.image.ref.name"
+ROLE_ANNOTATION = "vnd.edge-cmcl.role"
+MODALITY_ANNOTATION = "vnd.edge-cmcl.modality"

@@ -1,0 +1,294 @@
+"""The store: a layout that grows by whole generations, with one writer at a time (FORMAT.md, "Store").
+
+Blobs and manifests are written once and first; `index.json` is replaced last. Whatever instant the power fails at,
+the tags point to whole generations: the old ones or the new one. A document that could not be read back is not written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge_cmcl.bundle import limits
+from edge_cmcl.bundle.canonical import canonical, digest_of
+from edge_cmcl.bundle.documents import (
+    TAG,
+    Descriptor,
+    Index,
+    Manifest,
+    State,
+    from_json,
+    state_from_json,
+    state_to_json,
+    to_json,
+)
+from edge_cmcl.bundle.generation import Generation, generation_from_json, layers_of
+from edge_cmcl.bundle.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, Layout
+from edge_cmcl.bundle.lock import LOCK_FILE, locked
+from edge_cmcl.bundle.media_types import BUNDLE, GENERATION, OCI_MANIFEST
+from edge_cmcl.bundle.reading import CHUNK_BYTES, check_size, hash_file, read_file, user_file
+from edge_cmcl.durable import make_folder, replacing, storage_errors, sync_folder, write_bytes
+from edge_cmcl.errors import DigestError, EdgeCmclError, FormatError, ModelError, UsageError
+
+STATE_FILE = "state.json"
+_WORK = "work-"
+_OWN_NAMES = {LAYOUT_FILE, INDEX_FILE, STATE_FILE, LOCK_FILE, "blobs"}
+
+
+class Store(Layout):
+    """A layout opened for reading and, inside `writer()`, for writing.
+
+    Raises:
+        ModelError, FormatError: as `Layout`.
+    """
+
+    _lock_depth = 0
+
+    @classmethod
+    def create(cls, root: Path) -> Store:
+        """Make an empty store at `root`, or open the one that is there.
+
+        Raises:
+            ModelError: `root` holds something else.
+            StorageError: the file system refused.
+        """
+        root = Path(root)
+        if (root / LAYOUT_FILE).is_file():  # written last, so the store is complete
+            return cls(root)
+        strangers = _strangers(root) if root.exists() else []
+        if strangers:
+            raise ModelError(
+                f"{root} is not a store and not empty",
+                expected="an empty or new folder, or a store",
+                got=", ".join(strangers[:5]),
+                hint="choose another folder with --store",
+            )
+        make_folder(root / "blobs" / "sha256")
+        with locked(root):
+            if not (root / LAYOUT_FILE).is_file():
+                write_bytes(root / INDEX_FILE, to_json(Index.of()))
+                write_bytes(root / LAYOUT_FILE, canonical({"imageLayoutVersion": LAYOUT_VERSION}))
+        return cls(root)
+
+    @contextmanager
+    def writer(self) -> Iterator[None]:
+        """Hold the store's writer lock; may be nested in one thread. What a killed writer left behind is removed.
+
+        Raises:
+            StoreLockedError: another process holds it.
+            StorageError: the store cannot be written.
+        """
+        if self._lock_depth:
+            yield
+            return
+        with locked(self.root):
+            self._lock_depth += 1
+            try:
+                self._sweep()
+                yield
+            finally:
+                self._lock_depth -= 1
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Yield a new folder in the store for work in progress; removed at the end, or by the next writer after a kill.
+
+        Raises:
+            StorageError: the file system refused.
+        """
+        self._need_lock()
+        with storage_errors(self.root):
+            folder = Path(tempfile.mkdtemp(prefix=_WORK, dir=self.root))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def put(self, data: bytes) -> str:
+        """Store one blob durably and return its digest; one that is there and intact is left alone.
+
+        Raises:
+            FormatError: it is larger than a blob may be.
+            StorageError: the file system refused.
+        """
+        self._need_lock()
+        check_size(len(data))
+        digest = digest_of(data)
+        if not self._intact(digest, len(data)):
+            write_bytes(self.blob_path(digest), data)
+        return digest
+
+    def put_file(self, path: Path) -> str:
+        """Store the contents of the file `path` as one blob, in bounded memory, and return its digest.
+
+        Raises:
+            ModelError: `path` cannot be read.
+            FormatError: it is larger than a blob may be.
+            DigestError: it changed while it was copied.
+            StorageError: the file system refused.
+        """
+        self._need_lock()
+        path = Path(path)
+        digest, size = hash_file(path)
+        if not self._intact(digest, size):
+            self._copy(path, Descriptor(media_type=BUNDLE, digest=digest, size=size))
+        return digest
+
+    def commit(self, generation: Generation, tags: Iterable[str]) -> str:
+        """Write one generation whose blobs are all in the store, point `tags` to it, and return its manifest digest.
+
+        The tags move last and together, in one replacement of `index.json`.
+
+        Raises:
+            DigestError: a blob of it is missing.
+            FormatError: it breaks a rule or limit of the format, or is not newer than a parent.
+            StorageError: the file system refused; the tags are as they were.
+        """
+        self._need_lock()
+        self.check_newer(generation)
+        sizes = {digest: self._size(digest) for _, _, digest in generation.blobs()}
+        document = to_json(generation)
+        generation_from_json(document, "the new generation")
+        config = Descriptor(media_type=GENERATION, digest=digest_of(document), size=len(document))
+        manifest = Manifest(schema_version=2, artifact_type=BUNDLE, config=config, layers=layers_of(generation, sizes))
+        data = to_json(manifest)
+        self.put(document)
+        digest = self.put(data)
+        entry = Descriptor(media_type=OCI_MANIFEST, digest=digest, size=len(data), artifact_type=BUNDLE)
+        self._move_tags(dict.fromkeys(tags, entry))
+        return digest
+
+    def check_newer(self, generation: Generation) -> None:
+        """Check that `generation` has a higher counter than each of its parents that is present.
+
+        Raises:
+            FormatError: it has not.
+        """
+        for parent in generation.parents:
+            if self.has(parent):
+                older = self.load_manifest(parent).generation.counter
+                if generation.counter <= older:
+                    raise FormatError(
+                        "the new generation is not newer than its parent",
+                        expected=f"a counter above {older}",
+                        got=str(generation.counter),
+                    )
+
+    def set_tag(self, tag: str, ref: str) -> str:
+        """Point `tag` to the generation `ref` (as in `load`), which is verified first, and return its digest.
+
+        Raises:
+            UsageError: `tag` is not a valid tag.
+            ModelError, DigestError, FormatError: as `load`.
+        """
+        self._need_lock()
+        loaded = self.load(ref)
+        self._move_tags({tag: loaded.descriptor})
+        return loaded.digest
+
+    def remove_tag(self, tag: str) -> None:
+        """Remove `tag`; one that is not there is no error. Blobs stay until they are collected."""
+        self._need_lock()
+        self._write_index(self.index().without_tag(tag))
+
+    def state(self) -> State:
+        """Read `state.json`; a store that has none yet is in the default state.
+
+        Raises:
+            FormatError: it breaks its format or its checksum.
+        """
+        path = self.root / STATE_FILE
+        if not path.exists():
+            return State()
+        return state_from_json(read_file(path, limits.MAX_DOCUMENT_BYTES), str(path))
+
+    def save_state(self, state: State) -> None:
+        """Replace `state.json`.
+
+        Raises:
+            StorageError: the file system refused.
+        """
+        self._need_lock()
+        data = state_to_json(state)
+        state_from_json(data, "the new state")
+        write_bytes(self.root / STATE_FILE, data)
+
+    def adopt(self, staged: Layout, blobs: Iterable[Descriptor], entries: Mapping[str, Descriptor]) -> None:
+        """Move verified blobs of `staged`, a layout in a `scratch` folder, into the store; then set tags.
+
+        Args:
+            staged: holds the blobs, flushed to the disk.
+            blobs: which of them move.
+            entries: the manifest that each tag shall point to, all in one replacement of `index.json`.
+
+        Raises:
+            StorageError: the file system refused; the tags are as they were.
+        """
+        self._need_lock()
+        target = self.blob_path("")
+        with storage_errors(target):
+            for blob in blobs:
+                staged.blob_path(blob.digest).replace(self.blob_path(blob.digest))
+            sync_folder(target)
+        self._move_tags(entries)
+
+    def _copy(self, path: Path, blob: Descriptor) -> None:
+        with user_file(path) as source, replacing(self.blob_path(blob.digest)) as target:
+            copied = hashlib.sha256()
+            while chunk := source.read(CHUNK_BYTES):
+                copied.update(chunk)
+                target.write(chunk)
+            if f"sha256:{copied.hexdigest()}" != blob.digest:
+                raise DigestError(f"{path} changed while it was copied", hint="let its writer finish and try again")
+
+    def _need_lock(self) -> None:
+        if not self._lock_depth:
+            raise EdgeCmclError("the store is written without its lock", expected="with store.writer(): ...")
+
+    def _size(self, digest: str) -> int:
+        try:
+            return self.blob_path(digest).stat().st_size
+        except FileNotFoundError as error:
+            raise DigestError(f"blob {digest} is missing in {self.root}", hint="put it before the commit") from error
+
+    def _intact(self, digest: str, size: int) -> bool:
+        try:
+            self.verify(Descriptor(media_type=BUNDLE, digest=digest, size=size))
+        except DigestError:
+            return False
+        return True
+
+    def _move_tags(self, entries: Mapping[str, Descriptor]) -> None:
+        if not entries:
+            return
+        index = self.index()
+        for tag, entry in entries.items():
+            if not TAG.fullmatch(tag):
+                expected = "1 to 128 letters, digits and . _ -, not beginning with . or -"
+                raise UsageError(f"{tag[:140]!r} is not a tag", expected=expected, got=repr(tag[:140]))
+            index = index.with_tag(tag, entry)
+        self._write_index(index)
+
+    def _write_index(self, index: Index) -> None:
+        data = to_json(index)
+        from_json(Index, data, "the new index")
+        write_bytes(self.root / INDEX_FILE, data)
+
+    def _sweep(self) -> None:
+        with storage_errors(self.root):
+            for folder in self.root.glob(f"{_WORK}*"):
+                shutil.rmtree(folder, ignore_errors=True)
+            for parent in (self.root, self.blob_path("")):
+                for left in parent.glob(".*.tmp"):
+                    left.unlink(missing_ok=True)
+
+
+def _strangers(root: Path) -> list[str]:
+    """Return what lies in `root` and does not belong to a store, not even to one whose creation was cut short."""
+    if not root.is_dir():
+        return [f"a file named {root.name}"]
+    return sorted(p.name for p in root.iterdir() if p.name not in _OWN_NAMES and not p.name.endswith(".tmp"))
