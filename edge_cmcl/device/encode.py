@@ -1,0 +1,88 @@
+"""The update's first pass: every window goes through its encoder once, in order, into a cache on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_cmcl.data import Pairs
+from edge_cmcl.device.encoders import BATCH, Encoder
+from edge_cmcl.device.features import RunningStatistics, Statistics, standardise
+from edge_cmcl.durable import storage_errors
+from edge_cmcl.errors import DataError
+from edge_cmcl.progress import Progress, silent
+
+CHUNK = 256
+"""Rows that are standardised and multiplied at once; bounds memory whatever the number of windows."""
+
+
+def cache_array(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return a new float32 array of `shape` on disk at `path`, memory-mapped.
+
+    Raises:
+        StorageError: there is no room for it.
+    """
+    if 0 in shape:
+        return np.zeros(shape, np.float32)
+    with storage_errors(path):
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+        # A sparse file that cannot be filled later would end the process with SIGBUS: take the room now.
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
+@dataclass(frozen=True)
+class EncodedModality:
+    """Raw encoder outputs of one modality, in the order of the recording.
+
+    Attributes:
+        raw: (n, width) float32 on disk; rows without the modality are zero.
+        valid: (n,) bool.
+        statistics: of the valid rows.
+    """
+
+    raw: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    statistics: Statistics
+
+    def features(self, statistics: Statistics) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Yield (rows, unit features (rows, width)) chunk by chunk; rows without the modality are zero."""
+        for start in range(0, len(self.raw), CHUNK):
+            rows = slice(start, min(start + CHUNK, len(self.raw)))
+            features = standardise(np.asarray(self.raw[rows]), statistics)
+            features[~self.valid[rows]] = 0.0
+            yield rows, features
+
+
+def encode(pairs: Pairs, modality: str, encoder: Encoder, folder: Path, progress: Progress = silent) -> EncodedModality:
+    """Encode every window of `modality` in `pairs` into a cache file in `folder`.
+
+    Raises:
+        DataError: a window does not fit the modality or is not finite, or no row has the modality.
+        StorageError: there is no room for the cache.
+    """
+    valid = pairs.valid(modality)
+    if not valid.any():
+        raise DataError(f"{pairs.path} has no valid window of {modality}", expected="at least one", got="none")
+    raw = cache_array(folder / f"{modality}.raw.npy", (pairs.n, encoder.width))
+    running = RunningStatistics(encoder.width)
+    for start in range(0, pairs.n, BATCH):
+        stop = min(start + BATCH, pairs.n)
+        outputs = encoder(pairs.read(modality, start, stop))
+        outputs[~valid[start:stop]] = 0.0
+        if not np.isfinite(outputs).all():
+            raise DataError(
+                f"the encoder of {modality} gives NaN or infinity for windows {start} to {stop - 1} of {pairs.path}",
+                expected="finite outputs",
+                hint="check the values' unit and scale: they should be of order of magnitude 1",
+            )
+        raw[start:stop] = outputs
+        running.update(outputs[valid[start:stop]])
+        progress(f"encode {modality}", stop, pairs.n)
+    return EncodedModality(raw, valid, running.statistics())

@@ -1,0 +1,61 @@
+"""What a device knows, from how much data, and how far it has moved since."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge_cmcl.bundle import Store
+from edge_cmcl.device.model import Model
+from edge_cmcl.device.store import CURRENT, store_bytes
+
+
+def status(store: Store) -> dict[str, Any]:
+    """Return the state of the store's current generation in JSON types.
+
+    Raises:
+        DigestError, FormatError: it is damaged.
+    """
+    loaded = store.load(CURRENT)
+    model = Model(loaded)
+    generation = loaded.generation
+    certificates = {(c.modality, c.origin): c.relative for c in generation.certificate}
+    return {
+        "store": str(store.root),
+        "name": generation.name,
+        "device_id": store.state().device_id,
+        "generation": loaded.digest,
+        "counter": generation.counter,
+        "created": generation.created,
+        "action": generation.action,
+        "embedding_dim": generation.embedding_dim,
+        "modalities": [_modality(model, name, certificates) for name in model.modalities],
+        "pairs": [
+            {"modalities": list(pair.modalities), "n": pair.n, "metrics": pair.metrics} for pair in generation.pairs
+        ],
+        "store_bytes": store_bytes(store),
+    }
+
+
+def _modality(model: Model, name: str, certificates: dict[tuple[str, str], float]) -> dict[str, Any]:
+    record = model.record(name)
+    origins = model.origins(name)
+    return {
+        "modality": name,
+        "kind": record.kind,
+        "channels": record.channels,
+        "frame": list(record.frame) if record.frame else None,
+        "unit": record.unit,
+        "scale": record.scale,
+        "encoder": record.encoder,
+        "width": record.width,
+        "origins": [
+            {
+                "id": origin.id,
+                "partners": list(origin.partners),
+                "pairs": origin.sketch.n,
+                "revision": origin.revision,
+                "relative_displacement_bound": certificates.get((name, origin.id), 0.0),
+            }
+            for origin in origins
+        ],
+    }

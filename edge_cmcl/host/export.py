@@ -1,0 +1,159 @@
+"""From a run to a bundle: encoders and the training step as ONNX, parity proven through the device's own classes."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edge_cmcl.bundle import Generation, Loaded, ModalityRecord, PairRecord, Store
+from edge_cmcl.bundle.payloads import (
+    LabelFeatures,
+    adapter_to_bytes,
+    golden_to_bytes,
+    labels_to_bytes,
+    sketch_to_bytes,
+)
+from edge_cmcl.bundle.transfer import export_layout
+from edge_cmcl.continual.origin import Origin
+from edge_cmcl.device.encoders import Encoder, GraphEncoder
+from edge_cmcl.device.golden import golden_windows, make_golden
+from edge_cmcl.device.model import Model
+from edge_cmcl.device.sessions import open_session
+from edge_cmcl.device.store import CURRENT
+from edge_cmcl.device.text import TEXT, label_features
+from edge_cmcl.host.encoding import TorchEncoder, modality_record, user_encoder
+from edge_cmcl.host.graphs import encoder_graph, step_graph, universal_graph
+from edge_cmcl.host.parity import OneByOne, UniversalReference, check_embeddings, check_step
+from edge_cmcl.host.run import Run
+from edge_cmcl.progress import Progress, silent
+from edge_cmcl.version import SOFTWARE
+
+
+def export(run: Run, out: Path, progress: Progress = silent) -> dict[str, Any]:
+    """Write the bundle of `run` to `out`, a folder or, where it ends in .tar, a tar; return what was proven.
+
+    Raises:
+        ParityError: an exported graph answers differently from torch; nothing is written.
+        UsageError: something else is at `out`.
+        ModelError: an encoder of the user's own cannot be used.
+        StorageError: the file system refused.
+    """
+    with exported(run, progress) as (loaded, parity):
+        digest = export_layout(loaded.layout, CURRENT, out)
+        sizes = {layer.digest: layer.size for layer in loaded.manifest.layers}
+        return {
+            "bundle": str(out),
+            "digest": digest,
+            "modalities": sorted(loaded.generation.modalities),
+            "bytes": sum(sizes.values()),
+            "parity": parity,
+        }
+
+
+@contextmanager
+def exported(run: Run, progress: Progress = silent) -> Iterator[tuple[Loaded, dict[str, Any]]]:
+    """Yield the generation of `run` in a temporary store, parity checked, and the largest differences found."""
+    with tempfile.TemporaryDirectory(prefix="edge-cmcl-export-") as folder:
+        store = Store.create(Path(folder) / "store")
+        references: dict[str, Encoder] = {}
+        with store.writer():
+            digest = store.commit(_generation(run, store, references, progress), [CURRENT])
+        loaded = store.load(digest)
+        yield loaded, _check_parity(run, Model(loaded), references, progress)
+
+
+def _check_parity(run: Run, model: Model, references: Mapping[str, Encoder], progress: Progress) -> dict[str, float]:
+    found = {"step": check_step(model.step_session)}
+    for done, (name, reference) in enumerate(references.items(), start=1):
+        found[name] = check_embeddings(model, name, reference, run.project.modality[name].samples)
+        progress("parity", done, len(references))
+    return found
+
+
+def _generation(run: Run, store: Store, references: dict[str, Encoder], progress: Progress) -> Generation:
+    names = sorted(run.adapters)
+    total = len(names) + 2
+    universal = universal_graph()
+    progress("export", 1, total)
+    step = store.put(step_graph())
+    progress("export", 2, total)
+    records = {}
+    for done, name in enumerate(names, start=3):
+        records[name] = _write_modality(run, store, name, universal, references)
+        progress("export", done, total)
+    return Generation.model_validate(
+        {
+            "name": run.project.name,
+            "counter": 1,
+            "created": run.created,
+            "software": SOFTWARE,
+            "action": "export",
+            "embedding_dim": run.project.embedding_dim,
+            "modalities": records,
+            "universal": store.put(universal),
+            "step": step,
+            "pairs": _pair_records(run),
+            "metrics": {"training": run.metrics},
+        }
+    )
+
+
+def _write_modality(
+    run: Run, store: Store, name: str, universal: bytes, references: dict[str, Encoder]
+) -> ModalityRecord:
+    adapter = run.adapters[name]
+    weights = store.put(adapter_to_bytes(adapter))
+    update: dict[str, Any] = {"adapter_blob": weights, "origins": (store.put(_sketch(run, name, weights)),)}
+    if name == TEXT:
+        labels = LabelFeatures(run.labels, label_features(run.labels))
+        return modality_record(run.project, TEXT).model_copy(
+            update={**update, "label_blob": store.put(labels_to_bytes(labels))}
+        )
+    graph, record, references[name] = _encoder(run, name, universal)
+    windows = golden_windows(name, record, run.project.modality[name].samples)
+    golden = golden_to_bytes(make_golden(references[name], adapter, windows))
+    return record.model_copy(update={**update, "encoder_blob": store.put(graph), "golden_blob": store.put(golden)})
+
+
+def _encoder(run: Run, name: str, universal: bytes) -> tuple[bytes, ModalityRecord, Encoder]:
+    """Return a sensor's graph, its record, and the reference that the graph must agree with."""
+    table = run.project.modality[name]
+    record = modality_record(run.project, name)
+    if table.encoder == "universal":
+        return universal, record, UniversalReference(name, record)
+    if table.encoder == "conv":
+        module = run.encoders[name]
+        graph = encoder_graph(module, table.window_shape, name)
+        return graph, record, TorchEncoder(module, record.width, record.scale)
+    graph, record = user_encoder(run.project, name, run.encoder_file(name))
+    return graph, record, OneByOne(GraphEncoder(open_session(graph, name), name, record))
+
+
+def _sketch(run: Run, name: str, reference: str) -> bytes:
+    partners = {other for pair in run.project.pair if name in pair.modalities for other in pair.modalities} - {name}
+    return sketch_to_bytes(
+        Origin(
+            id=_origin_id(run),
+            revision=0,
+            device="",
+            modality=name,
+            partners=tuple(sorted(partners)),
+            created=run.created,
+            sketch=run.sketches[name],
+            reference=reference,
+        )
+    )
+
+
+def _origin_id(run: Run) -> str:
+    return f"base:{run.run_id}"
+
+
+def _pair_records(run: Run) -> tuple[PairRecord, ...]:
+    rows = {pair["pair"]: pair["training_rows"] + pair["validation_rows"] for pair in run.metrics["pairs"]}
+    return tuple(
+        PairRecord(modalities=pair.modalities, origin=_origin_id(run), n=rows[pair.name]) for pair in run.project.pair
+    )

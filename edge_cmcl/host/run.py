@@ -1,0 +1,168 @@
+"""The run folder that `train` writes and `export` reads: checkpoint, metrics, and a copy of the project.
+
+RUN/edge-cmcl.toml            the project as it was trained
+RUN/checkpoint.safetensors    adapters, statistics, sketches, trained encoders
+RUN/encoders/NAME.onnx        encoders of the user's own, as they were
+RUN/metrics.json              history and figures; written last, so a run that has it is complete
+RUN/resume-*.safetensors      progress of a run that was cut off
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from edge_cmcl import tensors
+from edge_cmcl.bundle.payloads import Adapter
+from edge_cmcl.continual.sketch import Sketch
+from edge_cmcl.durable import make_folder, write_bytes
+from edge_cmcl.errors import ModelError
+from edge_cmcl.host.conv import make_encoder
+from edge_cmcl.project import Project, load_project
+
+FORMAT = "edge-cmcl/run"
+VERSION = "1"
+CHECKPOINT = "checkpoint.safetensors"
+METRICS = "metrics.json"
+PROJECT = "edge-cmcl.toml"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained base.
+
+    Attributes:
+        folder: the run folder.
+        project: as trained.
+        run_id: digest of everything that the outcome depends on; names the base's origins.
+        created: ISO 8601 time in UTC.
+        adapters: per modality, "text" included where labels were learned.
+        sketches: per modality, of its training features.
+        encoders: trained encoders by modality.
+        labels: label names of text.
+        metrics: what `metrics.json` holds.
+    """
+
+    folder: Path
+    project: Project
+    run_id: str
+    created: str
+    adapters: dict[str, Adapter]
+    sketches: dict[str, Sketch]
+    encoders: dict[str, nn.Module]
+    labels: tuple[str, ...]
+    metrics: dict[str, Any]
+
+    def encoder_file(self, modality: str) -> Path:
+        """Return where the run keeps a user's own encoder."""
+        return encoder_file(self.folder, modality)
+
+
+def encoder_file(folder: Path, modality: str) -> Path:
+    """Return where the run in `folder` keeps a user's own encoder of `modality`."""
+    return folder / "encoders" / f"{modality}.onnx"
+
+
+def is_complete(folder: Path) -> bool:
+    """Return whether `folder` holds a finished run."""
+    return (folder / METRICS).is_file()
+
+
+def save_run(run: Run) -> None:
+    """Write a finished run durably, `metrics.json` last.
+
+    Raises:
+        StorageError: the file system refused.
+    """
+    make_folder(run.folder)
+    stored: dict[str, NDArray[Any]] = {}
+    for name, adapter in run.adapters.items():
+        stored[f"adapter.{name}.weight"] = adapter.weight
+        if adapter.mean is not None and adapter.std is not None:
+            stored |= {f"adapter.{name}.mean": adapter.mean, f"adapter.{name}.std": adapter.std}
+    for name, sketch in run.sketches.items():
+        stored[f"sketch.{name}.rows"] = sketch.rows
+        stored[f"sketch.{name}.figures"] = np.array([sketch.n, sketch.trace, sketch.delta], dtype=np.float64)
+    for name, encoder in run.encoders.items():
+        stored |= {f"encoder.{name}.{key}": value.detach().numpy() for key, value in encoder.state_dict().items()}
+    described = {"run_id": run.run_id, "created": run.created, "labels": json.dumps(list(run.labels))}
+    tensors.write(run.folder / CHECKPOINT, stored, {"format": FORMAT, "version": VERSION, **described})
+    write_bytes(run.folder / METRICS, json.dumps(run.metrics, indent=2, allow_nan=False).encode())
+
+
+def load_run(folder: Path) -> Run:
+    """Read a finished run.
+
+    Raises:
+        ModelError: `folder` is not one, or its checkpoint does not fit its project.
+        ProjectError, DataError: a file of it is damaged.
+    """
+    if not is_complete(folder):
+        raise ModelError(
+            f"{folder} is not a finished run",
+            expected=f"a folder with {METRICS}, made by `edge-cmcl train`",
+            got="an unfinished run" if (folder / PROJECT).exists() else "another folder, or none",
+            hint="run `edge-cmcl train` again: it continues where it stopped",
+        )
+    project = load_project(folder / PROJECT)
+    with tensors.TensorFile(folder / CHECKPOINT) as file:
+        if file.metadata.get("format") != FORMAT or file.metadata.get("version") != VERSION:
+            raise ModelError(
+                f"{file.path} is not a checkpoint that this edge-cmcl reads",
+                expected=f"{FORMAT} {VERSION}",
+                got=f"{file.metadata.get('format')} {file.metadata.get('version')}",
+            )
+        stored = {name: file.read_whole(name) for name in file.names}
+        described = file.metadata
+    try:
+        return Run(
+            folder=folder,
+            project=project,
+            run_id=described["run_id"],
+            created=described["created"],
+            adapters=_adapters(stored),
+            sketches=_sketches(stored),
+            encoders=_encoders(project, stored),
+            labels=tuple(json.loads(described["labels"])),
+            metrics=json.loads((folder / METRICS).read_bytes()),
+        )
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ModelError(f"{folder} does not hold one whole run", got=str(error), hint="train it again") from error
+
+
+def _adapters(stored: Mapping[str, NDArray[Any]]) -> dict[str, Adapter]:
+    names = [key.split(".")[1] for key in stored if key.startswith("adapter.") and key.endswith(".weight")]
+    return {
+        name: Adapter(*(stored.get(f"adapter.{name}.{part}") for part in ("weight", "mean", "std")))  # type: ignore[arg-type]
+        for name in names
+    }
+
+
+def _sketches(stored: Mapping[str, NDArray[Any]]) -> dict[str, Sketch]:
+    found = {}
+    for key in stored:
+        if key.startswith("sketch.") and key.endswith(".rows"):
+            name = key.split(".")[1]
+            n, trace, delta = stored[f"sketch.{name}.figures"]
+            found[name] = Sketch(stored[key], int(n), float(trace), float(delta))
+    return found
+
+
+def _encoders(project: Project, stored: Mapping[str, NDArray[Any]]) -> dict[str, nn.Module]:
+    encoders = {}
+    for name, table in project.modality.items():
+        if table.encoder == "conv":
+            encoder = make_encoder(table.window_shape, project.width)
+            prefix = f"encoder.{name}."
+            state = {k.removeprefix(prefix): torch.from_numpy(v) for k, v in stored.items() if k.startswith(prefix)}
+            encoder.load_state_dict(state)
+            encoders[name] = encoder.eval()
+    return encoders

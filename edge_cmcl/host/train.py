@@ -1,0 +1,262 @@
+"""Base training: encoders first where any are trained, then adapters on frozen features."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from edge_cmcl.bundle import timestamp
+from edge_cmcl.bundle.payloads import Adapter
+from edge_cmcl.device.encoders import Encoder
+from edge_cmcl.device.features import RunningStatistics, Statistics, standardise
+from edge_cmcl.device.text import TEXT, WIDTH
+from edge_cmcl.durable import make_folder, write_bytes
+from edge_cmcl.errors import UsageError
+from edge_cmcl.host.adapters import Fitted, PairFeatures, fit_adapters
+from edge_cmcl.host.base_data import PairData, Rows, load_pairs
+from edge_cmcl.host.conv import make_encoder
+from edge_cmcl.host.encoding import RawOutputs, TorchEncoder, frozen_encoders
+from edge_cmcl.host.epochs import History
+from edge_cmcl.host.pretrain import PairInputs, train_encoders
+from edge_cmcl.host.run import PROJECT, Run, encoder_file, is_complete, save_run
+from edge_cmcl.progress import Progress, silent
+from edge_cmcl.project import FILE_NAME, Project, load_project
+from edge_cmcl.version import SOFTWARE
+
+ENCODERS_RESUME = "resume-encoders.safetensors"
+ADAPTERS_RESUME = "resume-adapters.safetensors"
+
+Array = NDArray[np.float32]
+
+
+def train(
+    project_file: Path,
+    folder: Path,
+    *,
+    device: str = "auto",
+    seed: int | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> Run:
+    """Train the base of a project and write its run folder. A run that was cut off continues where it stopped.
+
+    Args:
+        project_file: the project file, or the folder that holds it.
+        folder: the run folder.
+        device: torch device; "auto" takes CUDA where there is one.
+        seed: instead of the project's.
+        force: replace a finished run.
+        progress: told each stage.
+
+    Raises:
+        ProjectError, DataError, ModelError: the project or its data cannot be used.
+        UsageError: `device` is not there, or the run is finished already.
+        StorageError: the run cannot be written.
+    """
+    began = time.monotonic()
+    project = load_project(project_file)
+    if seed is not None:
+        project = project.with_seed(seed)
+    device = pick_device(device)
+    if is_complete(folder) and not force:
+        raise UsageError(
+            f"{folder} holds a finished run",
+            expected="a new run folder",
+            hint="--force replaces it, --run names another",
+        )
+    pairs = load_pairs(project, project.train.seed)
+    run_id = fingerprint(project, pairs)
+    _begin(folder, project, project_file)
+    encoders, records = frozen_encoders(project)
+    raw = RawOutputs(encoders, {name: table.scale for name, table in project.modality.items()}, progress)
+    trained, encoder_history = _train_encoders(project, pairs, raw, device, folder, run_id, progress)
+    widths = {name: record.width for name, record in records.items()} | {TEXT: WIDTH}
+    every: dict[str, Encoder] = {
+        **encoders,
+        **{n: TorchEncoder(m, widths[n], project.modality[n].scale, device) for n, m in trained.items()},
+    }
+    statistics, features = _features(pairs, RawOutputs(every, raw.scales, progress))
+    fitted = fit_adapters(
+        features, project.embedding_dim, project.train,
+        device=device, checkpoint=folder / ADAPTERS_RESUME, fingerprint=run_id, progress=progress,
+    )  # fmt: skip
+    run = Run(
+        folder=folder,
+        project=project,
+        run_id=run_id,
+        created=timestamp(),
+        adapters={name: _adapter(name, weight, statistics) for name, weight in fitted.weights.items()},
+        sketches=fitted.sketches,
+        encoders={name: module.to("cpu") for name, module in trained.items()},
+        labels=tuple(dict.fromkeys(label for pair in pairs for label in pair.labels)),
+        metrics=_metrics(project, pairs, fitted, encoder_history, device, time.monotonic() - began),
+    )
+    save_run(run)
+    for leftover in (ENCODERS_RESUME, ADAPTERS_RESUME):
+        (folder / leftover).unlink(missing_ok=True)
+    return run
+
+
+def pick_device(wanted: str) -> str:
+    """Return the torch device to train on.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        got = str(error).splitlines()[0]
+        raise UsageError(f"torch has no device {wanted!r} here", expected="auto, cpu or cuda", got=got) from error
+    return wanted
+
+
+def fingerprint(project: Project, pairs: list[PairData]) -> str:
+    """Return a digest of everything that the outcome of training depends on: project, data, software."""
+    digest = hashlib.sha256(f"{SOFTWARE}\n{project.model_dump_json()}\n".encode())
+    files = {part.pairs.path for pair in pairs for part in pair.parts}
+    files |= {path for name in project.modality if (path := project.encoder_path(name))}
+    for path in sorted(files):
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()[:32]
+
+
+def _begin(folder: Path, project: Project, project_file: Path) -> None:
+    make_folder(folder)
+    (folder / "metrics.json").unlink(missing_ok=True)
+    source = project_file / FILE_NAME if project_file.is_dir() else project_file
+    write_bytes(folder / PROJECT, source.read_bytes())
+    for name in project.modality:
+        path = project.encoder_path(name)
+        if path is not None:
+            kept = encoder_file(folder, name)
+            make_folder(kept.parent)
+            write_bytes(kept, path.read_bytes())
+
+
+def _train_encoders(
+    project: Project,
+    pairs: list[PairData],
+    raw: RawOutputs,
+    device: str,
+    folder: Path,
+    run_id: str,
+    progress: Progress,
+) -> tuple[dict[str, nn.Module], History | None]:
+    names = [name for name, table in project.modality.items() if table.encoder == "conv"]
+    if not names:
+        return {}, None
+    torch.manual_seed(project.train.seed)
+    encoders = {name: make_encoder(project.modality[name].window_shape, project.width) for name in names}
+    inputs = []
+    widths: dict[str, int] = dict.fromkeys(names, project.width)
+    for pair in pairs:
+        if not set(names).isdisjoint(pair.modalities):
+            sides = [_side(pair, side, names, raw) for side in (0, 1)]
+            widths |= {n: s.shape[1] for n, s in zip(pair.modalities, sides, strict=True) if n not in names}
+            inputs.append(PairInputs(pair.modalities, (sides[0], sides[1]), pair.ids, pair.training, pair.validation))
+    history = train_encoders(
+        encoders, widths, inputs, project.embedding_dim, project.train,
+        device=device, checkpoint=folder / ENCODERS_RESUME, fingerprint=run_id, progress=progress,
+    )  # fmt: skip
+    return encoders, history
+
+
+def _side(pair: PairData, side: int, trained: Sequence[str], raw: RawOutputs) -> Array:
+    """Return windows of a trained side, unit features of a frozen one, standardised over the training rows."""
+    if pair.modalities[side] in trained:
+        return raw.windows(pair, side)
+    outputs = raw.outputs(pair, side)
+    return standardise(outputs, _statistics(pair.modalities[side], outputs[_fitted_rows(pair)]))
+
+
+def _features(pairs: Sequence[PairData], raw: RawOutputs) -> tuple[dict[str, Statistics], list[PairFeatures]]:
+    """Return the frozen features of every pair, and each modality's statistics over all rows it is fitted on."""
+    running: dict[str, RunningStatistics] = {}
+    for pair in pairs:
+        for side, name in enumerate(pair.modalities):
+            outputs = raw.outputs(pair, side)
+            running.setdefault(name, RunningStatistics(outputs.shape[1])).update(outputs[_fitted_rows(pair)])
+    statistics = {name: found.statistics() for name, found in running.items() if name != TEXT}
+
+    def features(pair: PairData, side: int) -> Array:
+        outputs = raw.outputs(pair, side)
+        name = pair.modalities[side]
+        return outputs if name == TEXT else standardise(outputs, statistics[name])
+
+    return statistics, [
+        PairFeatures(
+            pair.modalities,
+            (features(pair, 0), features(pair, 1)),
+            pair.ids,
+            pair.training,
+            pair.validation,
+            pair.carved,
+        )
+        for pair in pairs
+    ]
+
+
+def _statistics(modality: str, outputs: Array) -> Statistics:
+    if modality == TEXT:
+        return Statistics(np.zeros(outputs.shape[1], np.float32), np.ones(outputs.shape[1], np.float32))
+    running = RunningStatistics(outputs.shape[1])
+    running.update(outputs)
+    return running.statistics()
+
+
+def _fitted_rows(pair: PairData) -> Rows:
+    """Return the rows that the last fit uses: validation that was cut out of the training files joins them again."""
+    return np.sort(np.concatenate([pair.training, pair.validation])) if pair.carved else pair.training
+
+
+def _adapter(name: str, weight: Array, statistics: Mapping[str, Statistics]) -> Adapter:
+    if name == TEXT:
+        return Adapter(weight)
+    return Adapter(weight, statistics[name].mean, statistics[name].std)
+
+
+def _metrics(
+    project: Project,
+    pairs: Sequence[PairData],
+    fitted: Fitted,
+    encoder_history: History | None,
+    device: str,
+    seconds: float,
+) -> dict[str, Any]:
+    return {
+        "software": SOFTWARE,
+        "device": device,
+        "seed": project.train.seed,
+        "seconds": round(seconds, 2),
+        "pairs": [
+            {
+                "pair": pair.name,
+                "training_rows": len(pair.training),
+                "validation_rows": len(pair.validation),
+                "validation_from": "training files" if pair.carved else "validation files",
+            }
+            for pair in pairs
+        ],
+        "penalties": list(fitted.penalties),
+        "adapters": _history(fitted.history),
+        "encoders": _history(encoder_history) if encoder_history else None,
+    }
+
+
+def _history(history: History) -> dict[str, Any]:
+    epochs = [{key: None if math.isnan(value) else value for key, value in epoch.items()} for epoch in history.epochs]
+    return {"best_epoch": history.best_epoch, "epochs": epochs}
