@@ -35,3 +35,23 @@ def default_store() -> Path:
     if not data_home.is_absolute():
         data_home = Path.home() / ".local" / "share"
     return data_home / "edge-cmcl" / "store"
+
+
+def need_host() -> None:
+    """Check that the host extra is installed.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    from importlib.util import find_spec
+
+    from edge_cmcl.errors import MissingExtraError
+
+    missing = [name for name in ("torch", "onnx", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            "this command needs the host extra",
+            expected="torch, onnx and onnxscript",
+            got=f"no {', '.join(missing)}",
+            hint="pip install 'edge-cmcl[host]'",
+        )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_cmcl import tensors
 from edge_cmcl.data import Pairs
 from edge_cmcl.device.evaluate import embed_all
 from edge_cmcl.device.model import Model, fuse
@@ -158,3 +161,19 @@ def _accuracy(pairs: Pairs, names: Sequence[str], found: NDArray[np.int64]) -> f
     true = np.array([place.get(name, -1) for name in pairs.label_names] + [-1])[pairs.labels]
     judged = (true >= 0) & (found >= 0)
     return float((found[judged] == true[judged]).mean()) if judged.any() else None
+
+
+def write_joint(path: Path, joint: Joint, model: Model) -> None:
+    """Write joint embeddings as safetensors: embeddings (n, d) float32, present (n,) uint8, and what made them.
+
+    Raises:
+        StorageError: the file system refused.
+    """
+    described = {
+        "format": "edge-cmcl/embeddings",
+        "version": "1",
+        "modalities": json.dumps(list(joint.modalities)),
+        "generation": model.loaded.digest,
+    }
+    stored = {"embeddings": joint.embeddings, "present": joint.present.astype(np.uint8)}
+    tensors.write(path, stored, described)

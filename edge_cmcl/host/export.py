@@ -27,7 +27,7 @@ from edge_cmcl.device.text import TEXT, label_features
 from edge_cmcl.host.encoding import TorchEncoder, modality_record, user_encoder
 from edge_cmcl.host.graphs import encoder_graph, step_graph, universal_graph
 from edge_cmcl.host.parity import OneByOne, UniversalReference, check_embeddings, check_step
-from edge_cmcl.host.run import Run
+from edge_cmcl.host.run import Run, load_run
 from edge_cmcl.progress import Progress, silent
 from edge_cmcl.version import SOFTWARE
 
@@ -157,3 +157,10 @@ def _pair_records(run: Run) -> tuple[PairRecord, ...]:
     return tuple(
         PairRecord(modalities=pair.modalities, origin=_origin_id(run), n=rows[pair.name]) for pair in run.project.pair
     )
+
+
+@contextmanager
+def exported_model(folder: Path) -> Iterator[Model]:
+    """Yield the model that exporting the run in `folder` would give; raises as `export` and `load_run` do."""
+    with exported(load_run(folder)) as (loaded, _):
+        yield Model(loaded)

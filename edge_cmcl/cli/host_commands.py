@@ -1,0 +1,121 @@
+"""The host's commands: train, export, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edge_cmcl.cli.console import progress, show, table
+from edge_cmcl.cli.options import Json, need_host
+
+if TYPE_CHECKING:
+    from edge_cmcl.device.evaluate import PairMetrics
+
+app = typer.Typer()
+
+
+@app.command()
+def train(
+    project: Annotated[Path, typer.Argument(help="The project file, or its folder.")] = Path(),
+    run: Annotated[Path | None, typer.Option("--run", help="The run folder. [default: runs/NAME]")] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the project's.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a finished run.")] = False,
+    json: Json = False,
+) -> None:
+    """Train the base model of a project; a cut-off run goes on."""
+    need_host()
+    from edge_cmcl.host.train import train as train_base
+    from edge_cmcl.project import load_project
+
+    loaded = load_project(project)
+    folder = run or loaded.folder / "runs" / loaded.name
+    with progress() as told:
+        done = train_base(project, folder, device=device, seed=seed, force=force, progress=told)
+    best = done.metrics["adapters"]["epochs"][done.metrics["adapters"]["best_epoch"]]
+    text = (
+        f"trained {loaded.name} on {done.metrics['device']} in {done.metrics['seconds']:.1f} s: "
+        f"validation MRR {best['validation_mrr']:.3f} after {best['epoch']} epochs\n"
+        f"{folder}: next, edge-cmcl export {folder} --out {loaded.name}.tar"
+    )
+    show({"run": folder, "run_id": done.run_id, **done.metrics}, text, json=json)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    out: Annotated[Path, typer.Option("--out", help="The bundle: a folder, or a tar file.")],
+    json: Json = False,
+) -> None:
+    """Export a run to a bundle for devices, parity proven."""
+    need_host()
+    from edge_cmcl.host.export import export as export_run
+    from edge_cmcl.host.run import load_run
+
+    with progress() as told:
+        done = export_run(load_run(run), out, told)
+    rows = [[name, difference] for name, difference in done["parity"].items()]
+    text = (
+        f"{out}: {', '.join(done['modalities'])}, {done['bytes'] / 1e6:.1f} MB\n\n"
+        f"{table(['graph', 'largest difference from torch'], rows)}"
+    )
+    show(done, text, json=json)
+
+
+@app.command()
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="A run folder, a bundle, or a device store.")],
+    data: Annotated[list[Path], typer.Option("--data", help="A pairs file; repeat for more.")],
+    json: Json = False,
+) -> None:
+    """Measure a run, bundle or store on pairs files."""
+    from edge_cmcl.data import open_pairs
+    from edge_cmcl.device.evaluate import evaluate as measure
+    from edge_cmcl.device.evaluate import overall
+    from edge_cmcl.device.opening import open_target
+
+    found: list[PairMetrics] = []
+    with progress() as told, open_target(target, _run_opener) as model:
+        generation = {"digest": model.loaded.digest, "counter": model.generation.counter}
+        for path in data:
+            with open_pairs(path) as pairs:
+                found += measure(model, pairs, told)
+    means = overall(found)
+    result = {"target": target, "generation": generation, "pairs": [p.as_json() for p in found], "overall": means}
+    show(result, _describe(found, means), json=json)
+
+
+def _run_opener(folder: Path) -> Any:
+    need_host()
+    from edge_cmcl.host.export import exported_model
+
+    return exported_model(folder)
+
+
+def _describe(found: list[PairMetrics], means: dict[str, float]) -> str:
+    retrieved = [
+        [Path(p.file).name, " - ".join(p.modalities), int(p.metrics["n"])]
+        + [_percent(p.metrics[f"recall_at_{k}"]) for k in (1, 5, 10)]
+        + [p.metrics["mrr"], _percent(p.metrics["chance_recall_at_10"])]
+        for p in found
+        if "mrr" in p.metrics
+    ]
+    classified = [
+        [Path(p.file).name, p.modalities[0], int(p.metrics["n"])]
+        + [_percent(p.metrics[name]) for name in ("accuracy", "map", "chance_accuracy")]
+        for p in found
+        if "accuracy" in p.metrics
+    ]
+    parts = []
+    if retrieved:
+        parts.append(table(["file", "pair", "gallery", "R@1", "R@5", "R@10", "MRR", "chance R@10"], retrieved))
+    if classified:
+        parts.append(table(["file", "sensor", "windows", "accuracy", "mAP", "chance accuracy"], classified))
+    parts.append("overall  " + "  ".join(f"{name} {value:.3f}" for name, value in means.items()))
+    return "\n\n".join(parts)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"

@@ -1,0 +1,34 @@
+"""Opening whatever holds a model: a device store, a bundle, or a host's run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from edge_cmcl.bundle import Layout
+from edge_cmcl.bundle.transfer import opened
+from edge_cmcl.device.model import Model
+from edge_cmcl.device.store import CURRENT
+from edge_cmcl.errors import ModelError
+
+RUN_FILE = "edge-cmcl.toml"
+
+
+@contextmanager
+def open_target(path: Path, open_run: Callable[[Path], AbstractContextManager[Model]]) -> Iterator[Model]:
+    """Yield the model at `path`: a store's current generation, a bundle's, or a run's through `open_run`.
+
+    Raises:
+        ModelError: there is none.
+        DigestError, FormatError: it is damaged.
+    """
+    if not path.exists():
+        raise ModelError(f"cannot read {path}", expected="a run folder, a bundle or a store", got="no such path")
+    if (path / RUN_FILE).is_file():
+        with open_run(path) as model:
+            yield model
+        return
+    ref = CURRENT if path.is_dir() and CURRENT in Layout(path).tags() else None
+    with opened(path, ref) as loaded:
+        yield Model(loaded)
