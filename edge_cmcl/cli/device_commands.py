@@ -124,9 +124,7 @@ def retrieve(
     gallery_modality: Annotated[
         list[str] | None, typer.Option("--in", help="Sensors of the gallery; repeat to fuse. [default: all known]")
     ] = None,
-    row: Annotated[
-        list[int] | None, typer.Option("--row", help="A row of the query file; repeat. [default: 0]")
-    ] = None,
+    row: Annotated[list[int] | None, typer.Option("--row", help="A row of the query; repeat. [default: 0]")] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Hits to show for each row.")] = 10,
     store: Store = None,
     json: Json = False,
@@ -232,15 +230,13 @@ def describe_update(report: UpdateReport) -> str:
         ]
         for pair in report.judged
     ]
-    moved = [[c["modality"], c["origin"], c["relative"]] for c in report.certificate if c["bound"] > 0]
+    moved = [[c["modality"], c["origin"], f"{c['relative']:.3%}"] for c in report.certificate if c["bound"] > 0]
     lines = [
         f"{report.modality} with {', '.join(report.partners)}: {report.pairs} pairs, {report.epochs} epochs",
         "",
         table(["held-out pairs", "n", "MRR by chance", "before", "after", "95 % interval"], judged),
         "",
-        table(["modality", "learned earlier as", "moved at most (relative)"], moved)
-        if moved
-        else "nothing older moved",
+        table(["modality", "learned earlier as", "moved at most"], moved) if moved else "nothing older moved",
         "",
         f"{sum(report.seconds.values()):.1f} s, {report.peak_memory_bytes / 1e6:.0f} MB at most, "
         f"{report.bytes_added / 1e6:.1f} MB added",

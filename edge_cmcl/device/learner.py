@@ -26,7 +26,7 @@ from edge_cmcl.device.model import Model, statistics_of
 from edge_cmcl.device.next_generation import LearnedModality, learned_modality, next_generation, write_modality
 from edge_cmcl.device.outcome import PairOutcome, outcomes, pair_records
 from edge_cmcl.device.plan import Plan, make_plan
-from edge_cmcl.device.store import CURRENT, raise_counter, store_bytes
+from edge_cmcl.device.store import CURRENT, generation_tag, raise_counter, store_bytes
 from edge_cmcl.device.text import TEXT, label_features
 from edge_cmcl.progress import Progress, silent
 
@@ -206,7 +206,7 @@ def _commit(
     device = store.state().device_id
     judged = pair_records(plan, device, report.judged)
     generation = next_generation(model, device, records, learned, judged, metrics)
-    report.committed = store.commit(generation, [CURRENT])
+    report.committed = store.commit(generation, [CURRENT, generation_tag(generation)])
     report.counter = generation.counter
     raise_counter(store, generation.counter)
     report.bytes_added = store_bytes(store) - before

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_cmcl.bundle import Layout, Loaded, Store
+from edge_cmcl.bundle import Generation, Layout, Loaded, Store
 from edge_cmcl.bundle.transfer import import_layout
 from edge_cmcl.errors import ModelError, RefusedError
 
 CURRENT = "current"
 """The tag of the generation in use."""
+
+_TAG_PREFIX = "generation-"
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def _install(source: Path, path: Path) -> Installed:
 
         digest = import_layout(source, store, tags=[CURRENT], accept=accept)
         generation = store.load(digest).generation
+        store.set_tag(generation_tag(generation), digest)
         raise_counter(store, generation.counter)
     modalities = tuple(sorted(generation.modalities))
     return Installed(digest, generation.counter, generation.name, modalities, device_id, first)
@@ -142,20 +145,34 @@ def verify(loaded: Loaded) -> Loaded:
 
 
 def log(store: Layout) -> list[dict[str, Any]]:
-    """Return every generation that leads to the current one, newest first, in JSON types."""
+    """Return every generation of the store, newest first, in JSON types; those rolled back from included."""
+    tags = store.tags()
+    own = [tag for tag in tags if tag == CURRENT or tag.startswith(_TAG_PREFIX)]
+    found = {loaded.digest: loaded for tag in own for loaded in store.history(tag)}
+    leading = {loaded.digest for loaded in store.history(CURRENT)}
     return [
         {
-            "digest": loaded.digest,
+            "digest": digest,
             "counter": loaded.generation.counter,
             "created": loaded.generation.created,
             "action": loaded.generation.action,
             "device_id": loaded.generation.device_id,
             "modalities": sorted(loaded.generation.modalities),
             "parents": list(loaded.generation.parents),
-            "current": loaded.digest == store.tags()[CURRENT],
+            "current": digest == tags[CURRENT],
+            "in_use": digest in leading,
         }
-        for loaded in store.history(CURRENT)
+        for digest, loaded in sorted(found.items(), key=lambda item: _age(item[1]), reverse=True)
     ]
+
+
+def generation_tag(generation: Generation) -> str:
+    """Return the tag that keeps a generation findable after a rollback: its counter and time of creation."""
+    return f"{_TAG_PREFIX}{generation.counter}-{generation.created.replace(':', '')}"
+
+
+def _age(loaded: Loaded) -> tuple[int, str, str]:
+    return loaded.generation.counter, loaded.generation.created, loaded.digest
 
 
 def _check_continues(store: Store, bundle: Loaded) -> None:

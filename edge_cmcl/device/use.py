@@ -175,5 +175,5 @@ def write_joint(path: Path, joint: Joint, model: Model) -> None:
         "modalities": json.dumps(list(joint.modalities)),
         "generation": model.loaded.digest,
     }
-    stored = {"embeddings": joint.embeddings, "present": joint.present.astype(np.uint8)}
-    tensors.write(path, stored, described)
+    present = joint.present.astype(np.uint8)
+    tensors.write(path, {"embeddings": joint.embeddings, "present": present}, described)
