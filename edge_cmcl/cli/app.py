@@ -26,11 +26,17 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from edge_cmcl.cli import data_commands, device_commands, host_commands, project_commands
+from edge_cmcl.cli import data_commands, demo_commands, device_commands, host_commands, project_commands
 from edge_cmcl.cli.console import show_failure
 from edge_cmcl.cli.failures import Terminated, describe
 
-_GROUPS = [project_commands.app, data_commands.app, host_commands.app, device_commands.app]
+_GROUPS = [
+    project_commands.app,
+    data_commands.app,
+    host_commands.app,
+    device_commands.app,
+    demo_commands.app,
+]
 
 # Plain help: drawing it with rich takes longer than everything else that `--help` does.
 app = typer.Typer(name="edge-cmcl", rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)

@@ -12,7 +12,6 @@ from edge_cmcl.cli.options import Json, Store, default_store
 
 if TYPE_CHECKING:
     from edge_cmcl.device.learner import UpdateReport
-    from edge_cmcl.device.model import Model
 
 app = typer.Typer()
 
@@ -71,9 +70,10 @@ def embed(
 ) -> None:
     """Write the joint embedding of every moment of a file."""
     from edge_cmcl.data import open_pairs
+    from edge_cmcl.device.opening import open_model
     from edge_cmcl.device.use import joint_embeddings, write_joint
 
-    model = open_model(store)
+    model = open_model(store or default_store())
     with open_pairs(data) as pairs, progress() as told:
         joint = joint_embeddings(model, pairs, modality or (), told)
     write_joint(out, joint, model)
@@ -95,9 +95,10 @@ def classify(
 ) -> None:
     """Name the label that each moment of a file looks like."""
     from edge_cmcl.data import open_pairs
+    from edge_cmcl.device.opening import open_model
     from edge_cmcl.device.use import classify as classify_data
 
-    model = open_model(store)
+    model = open_model(store or default_store())
     with open_pairs(data) as pairs, progress() as told:
         found = classify_data(model, pairs, modality or (), label or (), told)
     moments = [
@@ -131,10 +132,11 @@ def retrieve(
 ) -> None:
     """Find the moments of a file most like those of another."""
     from edge_cmcl.data import open_pairs
+    from edge_cmcl.device.opening import open_model
     from edge_cmcl.device.use import joint_embeddings
     from edge_cmcl.device.use import retrieve as find
 
-    model = open_model(store)
+    model = open_model(store or default_store())
     with open_pairs(query) as queries, open_pairs(gallery) as searched, progress() as told:
         asked = joint_embeddings(model, queries, query_modality or (), told)
         known = joint_embeddings(model, searched, gallery_modality or (), told)
@@ -207,14 +209,6 @@ def log_(store: Store = None, json: Json = False) -> None:
         for e in found
     ]
     show({"generations": found}, table(["", "generation", "digest", "created", "action", "knows"], rows), json=json)
-
-
-def open_model(store: Path | None) -> Model:
-    """Return the current generation of the store, ready to embed."""
-    from edge_cmcl.device.model import Model
-    from edge_cmcl.device.store import CURRENT, open_store
-
-    return Model(open_store(store or default_store()).load(CURRENT))
 
 
 def describe_update(report: UpdateReport) -> str:

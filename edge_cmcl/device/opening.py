@@ -9,10 +9,20 @@ from pathlib import Path
 from edge_cmcl.bundle import Layout
 from edge_cmcl.bundle.transfer import opened
 from edge_cmcl.device.model import Model
-from edge_cmcl.device.store import CURRENT
+from edge_cmcl.device.store import CURRENT, open_store
 from edge_cmcl.errors import ModelError
 
 RUN_FILE = "edge-cmcl.toml"
+
+
+def open_model(store: Path | str, *, threads: int = 0) -> Model:
+    """Return the generation in use of the device store at `store`, ready to embed.
+
+    Raises:
+        ModelError: nothing is installed there.
+        DigestError, FormatError: it is damaged.
+    """
+    return Model(open_store(Path(store)).load(CURRENT), threads=threads)
 
 
 @contextmanager

@@ -34,14 +34,14 @@ class Installed:
         return vars(self).copy()
 
 
-def open_store(path: Path) -> Store:
+def open_store(path: Path | str) -> Store:
     """Open the device store at `path`.
 
     Raises:
         ModelError: nothing is installed there.
     """
     try:
-        store = Store(path)
+        store = Store(Path(path))
     except ModelError as error:
         raise ModelError(
             f"nothing is installed in {path}",

@@ -1,0 +1,136 @@
+"""The whole loop on the built-in simulated machine: train, export, install, update, evaluate.
+
+Every step is the installed command itself, in a process of its own, as a user would type it; so the device's steps run
+without torch and their memory is theirs alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_cmcl.data.simulator import SENSORS, write_simulated
+from edge_cmcl.device.text import TEXT
+from edge_cmcl.durable import make_folder, write_bytes
+from edge_cmcl.errors import EdgeCmclError
+from edge_cmcl.progress import Progress, silent
+
+BASE = ("vibration", "current")
+UPDATES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("acoustic", ("vibration",)),
+    ("pressure", ("current", "vibration")),
+    ("temperature", ("current", "pressure")),
+    ("vibration", ("text",)),
+)
+"""What the device learns, one after the other: a sensor and its partners; "text" is the labels of an operator."""
+
+_WINDOWS, _TEST_WINDOWS = 600, 300
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """One demonstration.
+
+    Attributes:
+        folder: where everything is written.
+        say: told each command before it runs.
+        progress: told how far the demonstration is.
+    """
+
+    folder: Path
+    say: Say
+    progress: Progress = silent
+
+    def run(self) -> dict[str, Any]:
+        """Run the loop and return its figures in JSON types.
+
+        Raises:
+            EdgeCmclError: a step failed; its own error is in the message.
+        """
+        began = time.monotonic()
+        make_folder(self.folder)
+        total = 4 + len(UPDATES)
+        self._simulate()
+        self.progress("demo", 1, total)
+        trained = self._command("train", self.folder, "--run", self.folder / "run")
+        self.progress("demo", 2, total)
+        exported = self._command("export", self.folder / "run", "--out", self.folder / "base.tar")
+        self.progress("demo", 3, total)
+        self._command("install", self.folder / "base.tar", "--store", self._store)
+        stages = [{"stage": "base", "pairs": self._evaluate()}]
+        self.progress("demo", 4, total)
+        updates = []
+        for done, (modality, partners) in enumerate(UPDATES, start=5):
+            updates.append(self._update(modality, partners))
+            stages.append({"stage": f"+ {partners[0] if partners == (TEXT,) else modality}", "pairs": self._evaluate()})
+            self.progress("demo", done, total)
+        return {
+            "simulated": True,
+            "folder": str(self.folder),
+            "seconds": round(time.monotonic() - began, 1),
+            "training_seconds": trained["seconds"],
+            "bundle_bytes": exported["bytes"],
+            "stages": stages,
+            "updates": updates,
+        }
+
+    @property
+    def _store(self) -> Path:
+        return self.folder / "device-store"
+
+    def _simulate(self) -> None:
+        write_simulated(self.folder / "base.safetensors", _WINDOWS, BASE, seed=1)
+        for seed, (modality, partners) in enumerate(UPDATES, start=2):
+            sensors = (modality, *(partner for partner in partners if partner in SENSORS))
+            write_simulated(self.folder / f"{modality}.safetensors", _WINDOWS, sensors, seed=seed)
+        write_simulated(self.folder / "test.safetensors", _TEST_WINDOWS, seed=99)
+        write_bytes(self.folder / "edge-cmcl.toml", _project().encode())
+
+    def _update(self, modality: str, partners: tuple[str, ...]) -> dict[str, Any]:
+        options = [option for partner in partners for option in ("--with", partner)]
+        data = self.folder / f"{modality}.safetensors"
+        return self._command("update", "--modality", modality, "--data", data, *options, "--store", self._store)
+
+    def _evaluate(self) -> dict[str, float]:
+        """Return R@10 of each pair of sensors and accuracy of each sensor on the test file."""
+        found = self._command("evaluate", self._store, "--data", self.folder / "test.safetensors")
+        scores = {}
+        for pair in found["pairs"]:
+            metrics = pair["metrics"]
+            name = " - ".join(pair["modalities"])
+            scores[name] = metrics["recall_at_10"] if "recall_at_10" in metrics else metrics["accuracy"]
+        return scores
+
+    def _command(self, *arguments: str | Path) -> dict[str, Any]:
+        texts = [str(argument) for argument in arguments]
+        self.say(f"$ edge-cmcl {' '.join(texts)}".replace(str(self.folder), "."))
+        environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+        done = subprocess.run(
+            [sys.executable, "-m", "edge_cmcl", *texts, "--json"], capture_output=True, env=environment, check=False
+        )
+        if done.returncode != 0:
+            raise EdgeCmclError(
+                f"the demo's step `edge-cmcl {texts[0]}` failed with exit code {done.returncode}",
+                got=done.stdout.decode(errors="replace") or done.stderr.decode(errors="replace"),
+            )
+        result = json.loads(done.stdout)
+        assert isinstance(result, dict)
+        return result
+
+
+def _project() -> str:
+    tables = [
+        f"[modality.{name}]\nchannels = {channels}\nrate_hz = {SENSORS[name].rate_hz}\nwindow_s = 2.0\n"
+        for name, channels in zip(BASE, (3, 1), strict=True)
+    ]
+    pair = f'[[pair]]\nmodalities = ["{BASE[0]}", "{BASE[1]}"]\ntrain = ["base.safetensors"]\n'
+    return "\n".join(['name = "demo-machine"\n', *tables, pair])
