@@ -16,7 +16,7 @@ from edge_cmcl.continual.sketch import principal_rows
 
 Floats = NDArray[np.floating]
 
-PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
+PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Ridge penalties worth trying, in units of the mean eigenvalue n / d of the features' second moment times n."""
 
 
