@@ -22,8 +22,11 @@ from edge_cmcl.host.step import training_step
 from edge_cmcl.host.universal_graph import UniversalEncoder
 
 BATCHES = (1, 7, 64)
-TOLERANCE = 1e-4
-"""Largest difference allowed between unit embeddings of torch and of the device."""
+TOLERANCE = 1e-3
+"""Largest difference allowed between unit embeddings of torch and of the device.
+
+The universal encoder counts positive outputs: one that is within float error of zero may count on one side only, which
+moved embeddings by up to 2.3e-4 on real models. A wrong graph is off by far more."""
 
 STEP_BATCHES = (5, 64, 200)
 STEP_TOLERANCE = 1e-3
@@ -64,7 +67,7 @@ class OneByOne:
 
 
 def check_embeddings(model: Model, modality: str, reference: Encoder, samples: int) -> float:
-    """Compare embeddings of the exported `modality` with `reference`, and return the largest difference.
+    """Compare embeddings of the exported `modality` with `reference`, its source, and return the largest difference.
 
     Raises:
         ParityError: they differ by more than `TOLERANCE`, at some batch size.
@@ -77,14 +80,15 @@ def check_embeddings(model: Model, modality: str, reference: Encoder, samples: i
     for batch in BATCHES:
         found = model.embed(modality, windows[:batch])
         wanted = unit(standardise(reference(windows[:batch]), statistics_of(adapter)) @ adapter.weight.T)
-        worst = max(worst, float(np.abs(found - wanted).max()))
-        if not worst <= TOLERANCE:
+        difference = float(np.abs(found - wanted).max())
+        if not difference <= TOLERANCE:  # NaN is a failure too
             raise ParityError(
-                f"the exported encoder of {modality} answers differently from torch at batch {batch}",
+                f"the exported encoder of {modality} answers differently from its source at batch {batch}",
                 expected=f"embeddings within {TOLERANCE:g}",
-                got=f"a difference of {worst:.3g}",
+                got=f"a difference of {difference:.3g}",
                 hint="nothing was written; please report this model",
             )
+        worst = max(worst, difference)
     return worst
 
 
