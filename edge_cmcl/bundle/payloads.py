@@ -60,6 +60,9 @@ class LabelFeatures:
     features: NDArray[np.float32]
 
 
+_Absorbed = tuple[OriginId, Annotated[int, Field(ge=0, le=limits.MAX_INTEGER)]]
+
+
 class _OriginFields(OwnModel):
     """An origin without its rows (FORMAT.md, "Sketch")."""
 
@@ -72,6 +75,7 @@ class _OriginFields(OwnModel):
     reference: Digest | None
     carried: _NotNegative
     weight: Annotated[float, Field(gt=0)]
+    absorbed: Annotated[tuple[_Absorbed, ...], Field(max_length=limits.MAX_ORIGINS)]
     n: Annotated[int, Field(ge=1, le=limits.MAX_INTEGER)]
     trace: _NotNegative
     delta: _NotNegative
@@ -132,6 +136,7 @@ def sketch_to_bytes(origin: Origin) -> bytes:
         "reference": origin.reference or None,
         "carried": float(origin.carried),
         "weight": float(origin.weight),
+        "absorbed": [list(entry) for entry in origin.absorbed],
         "n": origin.sketch.n,
         "trace": float(origin.sketch.trace),
         "delta": float(origin.sketch.delta),

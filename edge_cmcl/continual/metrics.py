@@ -17,15 +17,16 @@ Floats = NDArray[np.floating]
 def ranks(similarity: Floats) -> NDArray[np.float64]:
     """Return the rank, from 1, of the true match of each query.
 
-    Ties count as half before and half behind, so that embeddings which are all alike score chance, not perfection.
+    Ties count as half before and half behind, so that embeddings which are all alike do not score perfection. Whatever
+    is not behind counts as before, NaN too, so that broken embeddings score last.
 
     Args:
         similarity: (n, n), query i against gallery item j; the true match of query i is item i.
     """
     true = np.diagonal(similarity)[:, None]
-    ahead = (similarity > true).sum(axis=1)
+    behind = (similarity < true).sum(axis=1)
     level = (similarity == true).sum(axis=1) - 1
-    return np.asarray(1.0 + ahead + level / 2.0)
+    return np.asarray(len(similarity) - behind - level / 2.0)
 
 
 def recall_at(rank: Floats, k: int) -> float:

@@ -1,7 +1,7 @@
 """Origins: what a modality's adapter has learned, one learned step at a time, and how sets of them combine.
 
 Z_m = sum over origins of w_o C_o (design.md section 2, "State per modality"). Sets are plain tuples sorted by id, so
-that equal sets are equal values.
+that equal sets hold equal origins in equal order.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Origin:
         reference: digest of the adapter blob that embedded these features when they were learned, "" for none.
         carried: mean squared displacement that archiving carried over from before `reference`.
         weight: weight of the origin in Z_m.
+        absorbed: (id, revision) of each origin that an archive stands for; none for an origin of one step.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Origin:
     reference: str
     carried: float = 0.0
     weight: float = 1.0
+    absorbed: tuple[tuple[str, int], ...] = ()
 
 
 Origins = tuple[Origin, ...]
@@ -53,29 +55,62 @@ Origins = tuple[Origin, ...]
 def union(*sets: Iterable[Origin]) -> Origins:
     """Return the union by id: idempotent, commutative and associative, so a base shared by two devices counts once.
 
-    Of two origins with one id the higher revision counts; the creation time and the adapter's digest break ties.
+    Of two origins with one id the higher revision counts, then the later one; what else differs only breaks ties, so
+    that the order of the sets never decides. An origin that an archive has absorbed counts within the archive, and an
+    archive whose origins have all come back counts no more.
     """
     best: dict[str, Origin] = {}
     for origin in (origin for origins in sets for origin in origins):
         known = best.get(origin.id)
         if known is None or _seniority(origin) > _seniority(known):
             best[origin.id] = origin
-    return tuple(best[name] for name in sorted(best))
+    absorbed = {name: revision for origin in best.values() for name, revision in origin.absorbed}
+
+    def counts(origin: Origin) -> bool:
+        if origin.absorbed:
+            return any(name not in best or best[name].revision <= revision for name, revision in origin.absorbed)
+        return origin.revision > absorbed.get(origin.id, -1)
+
+    return tuple(best[name] for name in sorted(best) if counts(best[name]))
 
 
-def learn(origins: Origins, new: Origin) -> Origins:
+def learn(origins: Origins, new: Origin, displacement: Callable[[Origin], float]) -> Origins:
     """Return `origins` with `new` added; where its id is known, the pair came back and its origin ages instead.
 
+    A pair that comes back after it was archived takes its share of the archive's weight along.
+
     The aged sketch is the mean of old and new second moment by their numbers of features, the old one counting at most
-    `MEMORY` times the new one, so that a pair learned every night neither piles up nor freezes.
+    `MEMORY` times the new one, so that a pair learned every night neither piles up nor freezes. How far the old
+    features have moved until now is carried with the same share: the certificate goes on covering them.
+
+    Args:
+        origins: all origins of one modality.
+        new: the step just learned.
+        displacement: see `archive`.
     """
     known = next((origin for origin in origins if origin.id == new.id), None)
     if known is None:
-        return union(origins, [new])
+        return _learn_archived(origins, new)
     old_n = min(known.sketch.n, MEMORY * new.sketch.n)
     share = new.sketch.n / (old_n + new.sketch.n)
     sketch = merge([known.sketch, new.sketch], [1.0 - share, share])
-    return union(origins, [replace(new, revision=known.revision + 1, sketch=sketch, weight=known.weight)])
+    carried = (1.0 - share) * displacement(known)
+    aged = replace(new, revision=known.revision + 1, sketch=sketch, carried=carried, weight=known.weight)
+    return union(origins, [aged])
+
+
+def _learn_archived(origins: Origins, new: Origin) -> Origins:
+    """Add `new`, whose id no origin has, and take what an archive holds of it out of the archive's weight."""
+    holder = next((origin for origin in origins if new.id in dict(origin.absorbed)), None)
+    if holder is None:
+        return union(origins, [new])
+    share = holder.weight / len(holder.absorbed)
+    rest = tuple(entry for entry in holder.absorbed if entry[0] != new.id)
+    back = replace(new, revision=dict(holder.absorbed)[new.id] + 1, weight=share)
+    others = [origin for origin in origins if origin is not holder]
+    if rest:
+        others.append(replace(holder, revision=holder.revision + 1, weight=holder.weight - share, absorbed=rest))
+    return union(others, [back])
 
 
 def archive(
@@ -138,12 +173,19 @@ def _merge_pair(a: Origin, b: Origin, device: str, displacement: Callable[[Origi
         reference=reference,
         carried=sum(share * displacement(origin) for share, origin in zip(shares, (a, b), strict=True)),
         weight=total,
+        absorbed=tuple(sorted({**_stands_for(a), **_stands_for(b)}.items())),
     )
+
+
+def _stands_for(origin: Origin) -> dict[str, int]:
+    return dict(origin.absorbed) or {origin.id: origin.revision}
 
 
 def _archive_id(device: str) -> str:
     return f"archive:{device}"
 
 
-def _seniority(origin: Origin) -> tuple[int, str, str]:
-    return origin.revision, origin.created, origin.reference
+def _seniority(origin: Origin) -> tuple[int | float | str, ...]:
+    sketch = origin.sketch
+    content = (sketch.n, sketch.trace, sketch.delta, origin.carried, origin.weight)
+    return origin.revision, origin.created, origin.reference, *content

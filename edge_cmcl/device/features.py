@@ -65,5 +65,6 @@ def standardise(raw: NDArray[np.float32], statistics: Statistics) -> NDArray[np.
 
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return `rows` (n, d) scaled to unit norm; a zero row stays zero."""
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(norms, np.finfo(np.float32).tiny), dtype=np.float32)
+    # In double: the squares of very small or large numbers leave the range of single precision.
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))[:, None]
+    return np.asarray(rows / np.where(norms > 0, norms, 1.0).astype(np.float32), dtype=np.float32)

@@ -15,7 +15,15 @@ from edge_cmcl.data.splits import folds
 from edge_cmcl.device.features import unit
 from edge_cmcl.device.judging import Judge
 from edge_cmcl.device.members import Member
-from edge_cmcl.device.training import MAX_EPOCHS, Array, Problem, no_change, train
+from edge_cmcl.device.training import (
+    FULL_LEARNING_RATE,
+    LEARNING_RATE,
+    MAX_EPOCHS,
+    Array,
+    Problem,
+    no_change,
+    train,
+)
 from edge_cmcl.progress import Progress, silent
 
 FOLDS = 5
@@ -50,18 +58,20 @@ class CrossValidation:
 
     Attributes:
         penalty: chosen ridge penalty, in units of the mean eigenvalue; None where no adapter is new.
+        rate: chosen learning rate.
         epochs: chosen number of epochs, 0 where training after the closed-form start does not help.
         judge: held the scores of each pair of modalities before training and after the chosen epochs.
         scores: (MAX_EPOCHS + 1, pairs, n) float64 reciprocal ranks by epoch; NaN where not judged.
-        gallery: mean number of held-out pairs that one was ranked among.
+        gallery: per pair of modalities, the mean number of candidates that a held-out row was ranked among.
         complete: False where a time budget ended it early.
     """
 
     penalty: float | None
+    rate: float
     epochs: int
     judge: Judge
     scores: NDArray[np.float64]
-    gallery: float
+    gallery: tuple[float, ...]
     complete: bool
 
 
@@ -119,22 +129,31 @@ def cross_validate(
     deadline: float = float("inf"),
     progress: Progress = silent,
 ) -> CrossValidation:
-    """Choose penalty and epochs, and judge the update, on held-out groups or blocks of time."""
+    """Choose penalty, learning rate and epochs, and judge the update, on held-out groups or blocks of time.
+
+    The judgement is that of the chosen epoch and penalty on the pairs they were chosen by: slightly optimistic.
+    """
     began = time.monotonic()
     deadline = began + (deadline - began) * _JUDGING_SHARE
     judge = Judge(members, ids)
     splits = _enough(folds(ids.shape[1], groups, FOLDS))
     penalty = _choose_penalty(members, ids, splits, judge, dimensions)
-    scores = np.full((MAX_EPOCHS + 1, len(judge.pairs), ids.shape[1]), np.nan)
+    rates = (LEARNING_RATE,) if penalty else (LEARNING_RATE, FULL_LEARNING_RATE)
+    scores = np.full((len(rates), MAX_EPOCHS + 1, len(judge.pairs), ids.shape[1]), np.nan)
+    waiting = len(splits) * len(rates)
     complete = True
-    for number, (training, held_out) in enumerate(splits, start=1):
+    for training, held_out in splits:
         started = start(members, ids, training, penalty or PENALTIES[0], dimensions)
-        share = time.monotonic() + (deadline - time.monotonic()) / (len(splits) - number + 1)
-        complete &= _run_fold(session, started.problem, training, held_out, judge, scores, seed, share)
-        progress("cross-validate", number, len(splits))
-    curve = np.nanmean(scores[:, judge.learned], axis=(1, 2))
-    gallery = float(np.mean([len(held_out) for _, held_out in splits]))
-    return CrossValidation(penalty, int(np.argmax(curve)), judge, scores, gallery, complete)
+        for place, rate in enumerate(rates):
+            share = time.monotonic() + (deadline - time.monotonic()) / waiting
+            fold_of = _Fold(started.problem, training, held_out, judge, scores[place])
+            complete &= fold_of.run(session, rate, seed, share)
+            waiting -= 1
+            progress("cross-validate", len(splits) * len(rates) - waiting, len(splits) * len(rates))
+    curves = np.nanmean(scores[:, :, judge.learned], axis=(2, 3))
+    best, epochs = (int(i) for i in np.unravel_index(np.argmax(curves), curves.shape))
+    gallery = judge.gallery([held_out for _, held_out in splits])
+    return CrossValidation(penalty, rates[best], epochs, judge, scores[best], gallery, complete)
 
 
 def fit(
@@ -156,7 +175,9 @@ def fit(
         progress("train", epoch, chosen.epochs)
         return True
 
-    changes, steps = train(session, started.problem, rows, after, epochs=chosen.epochs, seed=seed, deadline=deadline)
+    changes, steps = train(
+        session, started.problem, rows, after, epochs=chosen.epochs, rate=chosen.rate, seed=seed, deadline=deadline
+    )
     return [
         fold(member, map_, change) for member, map_, change in zip(members, started.maps, changes, strict=True)
     ], steps
@@ -168,31 +189,33 @@ def fold(member: Member, map_: Array | None, changes: Array) -> Array:
     return np.ascontiguousarray(base + changes[:, : member.space.shape[1]] @ member.space.T, dtype=np.float32)
 
 
-def _run_fold(
-    session: ort.InferenceSession,
-    problem: Problem,
-    training: Rows,
-    held_out: Rows,
-    judge: Judge,
-    scores: NDArray[np.float64],
-    seed: int,
-    deadline: float,
-) -> bool:
-    best, best_epoch, last = -1.0, 0, 0
+@dataclass(frozen=True)
+class _Fold:
+    """One fold of cross-validation; fills its held-out rows of `scores` (MAX_EPOCHS + 1, pairs, n)."""
 
-    def after(epoch: int, changes: Array) -> bool:
-        nonlocal best, best_epoch, last
-        scores[epoch][:, held_out] = judge.scores(problem, changes, held_out)
-        last = epoch
-        value = float(np.nanmean(scores[epoch][judge.learned][:, held_out]))
-        if value > best:
-            best, best_epoch = value, epoch
-        return epoch - best_epoch < PATIENCE
+    problem: Problem
+    training: Rows
+    held_out: Rows
+    judge: Judge
+    scores: NDArray[np.float64]
 
-    after(0, no_change(problem))
-    train(session, problem, training, after, seed=seed, deadline=deadline)
-    scores[last + 1 :][:, :, held_out] = scores[last][:, held_out]
-    return time.monotonic() < deadline
+    def run(self, session: ort.InferenceSession, rate: float, seed: int, deadline: float) -> bool:
+        """Train and score after every epoch; return whether the deadline left time for all of it."""
+        best, best_epoch, last = -1.0, 0, 0
+
+        def after(epoch: int, changes: Array) -> bool:
+            nonlocal best, best_epoch, last
+            self.scores[epoch][:, self.held_out] = self.judge.scores(self.problem, changes, self.held_out)
+            last = epoch
+            value = float(np.nanmean(self.scores[epoch][self.judge.learned][:, self.held_out]))
+            if value > best:
+                best, best_epoch = value, epoch
+            return epoch - best_epoch < PATIENCE
+
+        after(0, no_change(self.problem))
+        train(session, self.problem, self.training, after, rate=rate, seed=seed, deadline=deadline)
+        self.scores[last + 1 :][:, :, self.held_out] = self.scores[last][:, self.held_out]
+        return time.monotonic() < deadline
 
 
 def _choose_penalty(

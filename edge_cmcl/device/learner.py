@@ -6,9 +6,9 @@ it leaves the generation that was there, and the cache is removed.
 
 from __future__ import annotations
 
-import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class UpdateReport:
         counter: its counter.
         penalty: ridge penalty of new adapters, None where none was new.
         epochs: epochs trained.
+        rate: learning rate of the first step.
         steps: training steps done.
         judged: each pair of modalities before and after, on held-out pairs.
         certificate: displacement bound of every origin of the changed modalities.
@@ -61,6 +62,7 @@ class UpdateReport:
     counter: int = 0
     penalty: float | None = None
     epochs: int = 0
+    rate: float = 0.0
     steps: int = 0
     judged: list[PairOutcome] = field(default_factory=list)
     certificate: list[dict[str, Any]] = field(default_factory=list)
@@ -129,7 +131,7 @@ def update(
         clock.stage("space")
         dimensions = model.generation.embedding_dim
         judged = cross_validate(
-            model.step_session, members, plan.ids, plan.groups, dimensions,
+            model.step_session, members, plan.ids, plan.blocks, dimensions,
             seed=seed, deadline=deadline, progress=progress,
         )  # fmt: skip
         clock.stage("judge")
@@ -153,8 +155,15 @@ def update(
             _commit(store, model, plan, pairs, learned, report)
             clock.stage("commit")
     report.seconds = clock.seconds
-    report.peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    report.peak_memory_bytes = _peak_memory_bytes()
     return report
+
+
+def _peak_memory_bytes() -> int:
+    """Return the largest resident size of this program; `getrusage` would count what started it, too (proc(5))."""
+    status = Path("/proc/self/status").read_text()
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(peak.split()[1]) * 1024
 
 
 def _encode(model: Model, plan: Plan, pairs: Pairs, name: str, folder: Path, progress: Progress) -> EncodedModality:
@@ -189,6 +198,7 @@ def _adapter(
 def _judge(report: UpdateReport, plan: Plan, judged: CrossValidation, deadline: float) -> None:
     report.penalty = judged.penalty
     report.epochs = judged.epochs
+    report.rate = judged.rate
     report.judged = outcomes(plan, judged)
     report.budget_exhausted = not judged.complete or time.monotonic() >= deadline
 
@@ -197,16 +207,31 @@ def _commit(
     store: Store, model: Model, plan: Plan, pairs: Pairs, learned: Sequence[LearnedModality], report: UpdateReport
 ) -> None:
     before = store_bytes(store)
-    records = {}
-    for each in learned:
-        encoder = None if each.name == TEXT else model.make_encoder(each.name, plan.records[each.name])
-        samples = 0 if each.name == TEXT else pairs.shape(each.name)[0]
-        records[each.name] = write_modality(store, model, each, encoder, samples, pairs.label_names)
-    metrics = {"update": {"pairs": plan.rows, "epochs": report.epochs, "steps": report.steps}}
-    device = store.state().device_id
-    judged = pair_records(plan, device, report.judged)
-    generation = next_generation(model, device, records, learned, judged, metrics)
-    report.committed = store.commit(generation, [CURRENT, generation_tag(generation)])
+    with _all_or_nothing(store):
+        records = {}
+        for each in learned:
+            encoder = None if each.name == TEXT else model.make_encoder(each.name, plan.records[each.name])
+            samples = 0 if each.name == TEXT else pairs.shape(each.name)[0]
+            records[each.name] = write_modality(store, model, each, encoder, samples, pairs.label_names)
+        metrics = {"update": {"pairs": plan.rows, "epochs": report.epochs, "steps": report.steps}}
+        device = store.state().device_id
+        judged = pair_records(plan, device, report.judged)
+        generation = next_generation(model, device, records, learned, judged, metrics)
+        report.committed = store.commit(generation, [CURRENT, generation_tag(generation)])
     report.counter = generation.counter
     raise_counter(store, generation.counter)
     report.bytes_added = store_bytes(store) - before
+
+
+@contextmanager
+def _all_or_nothing(store: Store) -> Iterator[None]:
+    """Remove the blobs that a commit had written when it failed or was interrupted: a full disk must not stay full."""
+    blobs = store.blob_path("")
+    there, current = set(blobs.iterdir()), store.tags()[CURRENT]
+    try:
+        yield
+    except BaseException:
+        if store.tags()[CURRENT] == current:
+            for written in set(blobs.iterdir()) - there:
+                written.unlink(missing_ok=True)
+        raise

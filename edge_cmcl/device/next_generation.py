@@ -96,8 +96,11 @@ def learned_modality(
         sketch=sketch,
         reference=digest,
     )
-    origins = learn(before, step)
-    origins = archive(origins, SKETCH_BUDGET_BYTES, device, lambda origin: certificate(origin).bound, digest)
+
+    def displacement(origin: Origin) -> float:
+        return certificate(origin).bound
+
+    origins = archive(learn(before, step, displacement), SKETCH_BUDGET_BYTES, device, displacement, digest)
     certificates = tuple(certificate(origin) for origin in origins)
     references = tuple(sorted({origin.reference for origin in origins} - {digest}))
     return LearnedModality(name, record, adapter, data, origins, certificates, references)

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_cmcl.bundle import PairRecord
 from edge_cmcl.continual.metrics import bootstrap_interval, chance_mrr
 from edge_cmcl.device.fitting import CrossValidation
 from edge_cmcl.device.next_generation import origin_id
 from edge_cmcl.device.plan import Plan
-from edge_cmcl.device.text import TEXT
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,9 @@ class PairOutcome:
 
 
 def outcomes(plan: Plan, judged: CrossValidation) -> list[PairOutcome]:
-    """Return the outcome of every pair of modalities in the update."""
-    return [_outcome(plan, judged, place) for place in range(len(judged.judge.pairs))]
+    """Return the outcome of every pair of modalities that occurs in held-out rows of the update."""
+    occurring = ~np.isnan(judged.scores[0]).all(axis=1)
+    return [_outcome(plan, judged, int(place)) for place in np.flatnonzero(occurring)]
 
 
 def pair_records(plan: Plan, device: str, found: Sequence[PairOutcome]) -> tuple[PairRecord, ...]:
@@ -78,18 +77,13 @@ def _outcome(plan: Plan, judged: CrossValidation, place: int) -> PairOutcome:
     seen = ~np.isnan(after)
     groups = plan.groups[seen] if plan.groups is not None else None
     known = not plan.new.intersection(names)
-    gallery = _labels(plan, seen) if TEXT in names else min(judged.gallery, float(seen.sum()))
     return PairOutcome(
         modalities=names,
         n=int(seen.sum()),
-        gallery=gallery,
-        chance=chance_mrr(max(1, round(gallery))),
+        gallery=judged.gallery[place],
+        chance=chance_mrr(round(judged.gallery[place])),
         before=float(before[seen].mean()) if known else None,
         after=float(after[seen].mean()),
         interval=bootstrap_interval(after[seen], groups),
         change=bootstrap_interval(after[seen] - before[seen], groups) if known else None,
     )
-
-
-def _labels(plan: Plan, seen: NDArray[np.bool_]) -> float:
-    return float(len(np.unique(plan.ids[plan.partners.index(TEXT)][seen])))

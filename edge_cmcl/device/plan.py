@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from edge_cmcl.bundle import ModalityRecord
 from edge_cmcl.data import Pairs
+from edge_cmcl.data.splits import folds
 from edge_cmcl.device.encoders import NO_BLOB
+from edge_cmcl.device.fitting import FOLDS
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.text import TEXT, WIDTH
 from edge_cmcl.device.universal import DEFAULT_WIDTH
@@ -18,6 +20,9 @@ from edge_cmcl.errors import DataError, UsageError
 
 MIN_PAIRS = 16
 """Fewer pairs cannot be split into training and held-out parts that say anything."""
+
+_MIN_FITTED = 8
+"""Each part of cross-validation fits a new adapter on at least so many pairs."""
 
 _ORDINARY = (0.05, 20.0)
 _SAMPLED_ROWS = 256
@@ -33,7 +38,8 @@ class Plan:
         records: per member what the generation says of it, or will say of a new one.
         new: members without an adapter.
         ids: (S, n) int64: equal ids are positives of each other, -1 a missing partner (or anchor).
-        groups: (n,) int64 or None.
+        groups: (n,) int64 or None, subject or run of each row.
+        blocks: (n,) int64, rows that are held out together when the update is judged; None for blocks of time.
         rows: number of rows that have the anchor and at least one partner.
     """
 
@@ -43,6 +49,7 @@ class Plan:
     new: frozenset[str]
     ids: NDArray[np.int64]
     groups: NDArray[np.int64] | None
+    blocks: NDArray[np.int64] | None
     rows: int
 
     @property
@@ -79,12 +86,15 @@ def make_plan(model: Model, pairs: Pairs, anchor: str, partners: Sequence[str] |
     records = {
         name: model.record(name) if name in known else _new_record(model, pairs, name) for name in (anchor, *chosen)
     }
-    return Plan(anchor, chosen, records, frozenset({anchor, *chosen} - known), ids, pairs.groups, rows)
+    new = frozenset({anchor, *chosen} - known)
+    blocks = _blocks(pairs, ids, _fitted(anchor, chosen, new, ids))
+    return Plan(anchor, chosen, records, new, ids, pairs.groups, blocks, rows)
 
 
 def _default_partners(pairs: Pairs, anchor: str, known: set[str]) -> tuple[str, ...]:
     sensors = tuple(name for name in pairs.modalities if name in known and name != anchor)
-    partners = sensors + ((TEXT,) if pairs.labels is not None else ())
+    labelled = pairs.labels is not None and bool((pairs.labels >= 0).any())
+    partners = sensors + ((TEXT,) if labelled else ())
     if not partners:
         raise DataError(
             f"{pairs.path} has nothing to align {anchor} with",
@@ -136,6 +146,46 @@ def _check_counts(pairs: Pairs, anchor: str, partners: Sequence[str], ids: NDArr
             )
 
 
+def _fitted(anchor: str, partners: Sequence[str], new: frozenset[str], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return the rows that each closed-form start is fitted on, (starts, n); see `fitting.start`."""
+    present = ids >= 0
+    is_new = np.array([name in new for name in partners])
+    masks = list(present[is_new])
+    if anchor in new:
+        masks.append(present[~is_new].any(axis=0) if not is_new.all() else present[0])
+    return np.array(masks or [present.any(axis=0)])
+
+
+def _blocks(pairs: Pairs, ids: NDArray[np.int64], fitted: NDArray[np.bool_]) -> NDArray[np.int64] | None:
+    """Return what is held out together: groups, or blocks of time, where every part can fit each new adapter.
+
+    Where they cannot, because the rarest partner occurs in one of them only, the moments with it and those without it
+    are each cut into blocks of time.
+    """
+    paired = np.asarray((ids >= 0).any(axis=0))
+
+    def serves(blocks: NDArray[np.int64] | None) -> bool:
+        return all(
+            bool(fitted[:, training].sum(axis=1).min() >= _MIN_FITTED and paired[held_out].any())
+            for training, held_out in folds(pairs.n, blocks, FOLDS)
+        )
+
+    if serves(pairs.groups):
+        return pairs.groups
+    rarest = fitted[fitted.sum(axis=1).argmin()]
+    blocks = np.zeros(pairs.n, dtype=np.int64)
+    for rows in (np.flatnonzero(rarest), np.flatnonzero(~rarest)):
+        blocks[rows] = np.arange(len(rows)) * FOLDS // max(len(rows), 1)
+    if not serves(blocks):
+        raise DataError(
+            f"{pairs.path} has each partner in another part of the recording",
+            expected="partners that occur throughout",
+            got="no way to hold out pairs of one and still learn the other",
+            hint="learn one partner after the other, each with its own --with",
+        )
+    return blocks
+
+
 def _new_record(model: Model, pairs: Pairs, name: str) -> ModalityRecord:
     generation = model.generation
     if name == TEXT:
@@ -159,13 +209,15 @@ def _new_record(model: Model, pairs: Pairs, name: str) -> ModalityRecord:
 
 
 def _scale(pairs: Pairs, name: str) -> float:
-    """Return what the encoder should see as 1: 1 where the values are of that order already, else their own scale.
+    """Return what the encoder should see as 1: 1 where the values vary by that order already, else their own spread.
 
-    The universal encoder's biases expect values of order of magnitude 1; a raw count of 4000 would drown them.
+    The universal encoder's biases expect values of order of magnitude 1; a raw count of 4000 would drown them. What
+    counts is how each channel varies, not its size: a pressure of 100000 Pa that varies by 100 must not vanish.
     """
-    rows = np.flatnonzero(pairs.valid(name))
-    first = int(rows[0])
-    windows = pairs.read(name, first, min(first + _SAMPLED_ROWS, pairs.n))
-    typical = float(np.sqrt(np.mean(np.square(windows, dtype=np.float64))))
+    valid = pairs.valid(name)
+    first = int(np.flatnonzero(valid)[0])
+    rows = slice(first, first + _SAMPLED_ROWS)
+    windows = pairs.read(name, rows.start, rows.stop)[valid[rows]]
+    spread = float(np.sqrt(windows.var(axis=(0, 1), dtype=np.float64).mean()))
     low, high = _ORDINARY
-    return 1.0 if typical == 0.0 or low <= typical <= high else float(f"{typical:.1g}")
+    return 1.0 if spread == 0.0 or low <= spread <= high else float(f"{spread:.1g}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from edge_cmcl.bundle import Generation, Layout, Loaded, Store
 from edge_cmcl.bundle.transfer import import_layout
-from edge_cmcl.errors import ModelError, RefusedError
+from edge_cmcl.errors import ModelError, RefusedError, StoreLockedError
 
 CURRENT = "current"
 """The tag of the generation in use."""
@@ -74,6 +74,8 @@ def install(source: Path, path: Path) -> Installed:
         return _install(source, path)
     try:
         return _install(source, path)
+    except StoreLockedError:  # another install began at the same time: the store is not ours to remove
+        raise
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise

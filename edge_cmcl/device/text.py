@@ -1,15 +1,16 @@
 """Label features: class names as hashed character n-grams, so that "text" is a modality without a language model.
 
-Normative recipe, version 1: the name is case-folded, runs of anything but letters and digits become one space, and a
-space is put at both ends. Every n-gram of 1 to 4 characters adds +1 or -1 to one of 1024 places, both taken from the
-SHA-256 of "edge-cmcl/text/1/" and the n-gram. The sum is scaled to unit norm. Source: K. Weinberger et al., "Feature
-hashing for large scale multitask learning", ICML 2009.
+Normative recipe, version 1: the name is case-folded and brought to Unicode's normal form NFKC, runs of anything but
+letters and digits become one space, and a space is put at both ends. Every n-gram of 1 to 4 characters adds +1 or -1
+to one of 1024 places, both taken from the SHA-256 of "edge-cmcl/text/1/" and the n-gram. The sum is scaled to unit
+norm. Source: K. Weinberger et al., "Feature hashing for large scale multitask learning", ICML 2009.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,7 +27,7 @@ def label_features(names: Sequence[str]) -> NDArray[np.float32]:
 
 
 def _features(name: str) -> NDArray[np.float32]:
-    words = re.sub(r"[\W_]+", " ", name.casefold()).strip()
+    words = re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", name.casefold())).strip()
     text = f" {words} "
     sums = np.zeros(WIDTH)
     if words:

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 BATCH_SIZE = 64
 MAX_EPOCHS = 20
 LEARNING_RATE = 1e-3
+"""After a closed-form start, which leaves little to do."""
+
+FULL_LEARNING_RATE = 1e-2
+"""Where no adapter is new, so that training may have everything to do."""
 _SMALLEST_BATCH = 2
 
 Array = NDArray[np.float32]
@@ -58,12 +62,13 @@ def train(
     after: AfterEpoch,
     *,
     epochs: int = MAX_EPOCHS,
+    rate: float = LEARNING_RATE,
     seed: int = 0,
     deadline: float = float("inf"),
 ) -> tuple[Array, int]:
     """Train the changes M on `rows` and return them, (1 + S, d, k) float32, with the number of steps done.
 
-    AdamW with a learning rate that falls linearly from `LEARNING_RATE` to 0 over `MAX_EPOCHS` epochs.
+    AdamW with a learning rate that falls linearly from `rate` to 0 over `MAX_EPOCHS` epochs.
 
     Args:
         session: the step graph.
@@ -71,6 +76,7 @@ def train(
         rows: rows to train on.
         after: called after each epoch.
         epochs: epochs to do, at most `MAX_EPOCHS`.
+        rate: learning rate of the first step.
         seed: of the batch order.
         deadline: `time.monotonic()` at which training stops, in the middle of an epoch if need be.
     """
@@ -87,9 +93,9 @@ def train(
                 continue
             if time.monotonic() >= deadline:
                 return changes, step
-            rate = LEARNING_RATE * (1.0 - step / (per_epoch * MAX_EPOCHS))
+            now = rate * (1.0 - step / (per_epoch * MAX_EPOCHS))
             step += 1
-            feeds = _feeds(problem, batch, changes, moments, rate, step)
+            feeds = _feeds(problem, batch, changes, moments, now, step)
             changes, *moments, _ = session.run(None, feeds)
         if not after(epoch, changes):
             break

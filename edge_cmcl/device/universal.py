@@ -83,7 +83,7 @@ def pool_frames(frames: NDArray[np.float32]) -> NDArray[np.float32]:
 def _draw_kernel(stream: np.random.RandomState, channels: int) -> tuple[NDArray[np.float64], float]:
     weights = stream.standard_normal((channels, LENGTH))
     chosen = stream.random_sample(channels) < _MEAN_CHANNELS / channels
-    fallback = stream.randint(channels)
+    fallback = stream.randint(channels, dtype=np.int64)
     centred = stream.random_sample() < _CENTRED_SHARE
     bias = stream.uniform(-_BIAS_RANGE, _BIAS_RANGE)
     if channels > _MEAN_CHANNELS + 1:

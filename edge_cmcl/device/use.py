@@ -86,7 +86,7 @@ def joint_embeddings(model: Model, pairs: Pairs, modalities: Sequence[str] = (),
         DataError: the file has none of them.
         ModelError: a named one is unknown.
     """
-    chosen = tuple(modalities) or tuple(name for name in pairs.modalities if name in model.modalities)
+    chosen = tuple(dict.fromkeys(modalities)) or tuple(name for name in pairs.modalities if name in model.modalities)
     absent = [name for name in chosen if name not in pairs.modalities]
     if absent or not chosen:
         raise DataError(

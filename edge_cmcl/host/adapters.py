@@ -61,13 +61,14 @@ class Fitted:
         weights: per modality W (d, width) float32.
         sketches: per modality the second moment of its training features.
         history: of the InfoNCE training.
-        penalties: ridge penalty per pair, in units of the mean eigenvalue.
+        penalties: ridge penalty per pair, in the order of the pairs and in units of the mean eigenvalue; None where
+            both sides were known from other pairs, so that the pair chose none.
     """
 
     weights: dict[str, Array]
     sketches: dict[str, Sketch]
     history: History
-    penalties: tuple[float, ...]
+    penalties: tuple[float | None, ...]
 
 
 class _Maps(nn.Module):
@@ -139,11 +140,12 @@ def closed_form(
     pairs: Sequence[PairFeatures],
     widths: Mapping[str, int],
     dimensions: int,
-    chosen: Sequence[float] | None = None,
-) -> tuple[dict[str, Array], tuple[float, ...]]:
+    chosen: Sequence[float | None] | None = None,
+) -> tuple[dict[str, Array], tuple[float | None, ...]]:
     """Return a start for every modality's map and the penalty chosen for each pair by validation MRR.
 
-    The first pair starts from its canonical correlations; a pair with one side known adds the other by ridge.
+    The first pair starts from its canonical correlations; a pair with one side known adds the other by ridge; a pair
+    with both sides known adds nothing.
 
     Args:
         pairs: features in reduced coordinates.
@@ -152,16 +154,16 @@ def closed_form(
         chosen: penalties to take instead of choosing.
     """
     maps: dict[str, Array] = {}
-    penalties = []
-    for place, pair in enumerate(_reachable_order(pairs)):
-        best_score, best_penalty, best_maps = -1.0, PENALTIES[0], dict[str, Array]()
-        for penalty in PENALTIES if chosen is None else (chosen[place],):
-            candidate = maps | _start_pair(pair, maps, widths, penalty, dimensions)
-            score = float(np.nanmean(_scores(pair, candidate)))
-            if score > best_score:
-                best_score, best_penalty, best_maps = score, penalty, candidate
-        maps = best_maps
-        penalties.append(best_penalty)
+    penalties: list[float | None] = [None] * len(pairs)
+    for place in _reachable_order(pairs):
+        pair = pairs[place]
+        if set(pair.modalities) <= set(maps):
+            continue
+        kept = None if chosen is None else chosen[place]
+        starts = {p: maps | _start_pair(pair, maps, widths, p, dimensions) for p in ([kept] if kept else PENALTIES)}
+        scores = {penalty: float(np.mean(_scores(pair, start))) for penalty, start in starts.items()}
+        penalties[place] = best = max(scores, key=scores.__getitem__)
+        maps = starts[best]
     return maps, tuple(penalties)
 
 
@@ -184,14 +186,14 @@ def _start_pair(
     return {name: unit_scale(map_, sides[name][rows]).astype(np.float32) for name, map_ in found.items()}
 
 
-def _reachable_order(pairs: Sequence[PairFeatures]) -> list[PairFeatures]:
-    """Order the pairs so that each has a known side, where the pair graph is connected."""
-    waiting, order, known = list(pairs), list[PairFeatures](), set[str]()
+def _reachable_order(pairs: Sequence[PairFeatures]) -> list[int]:
+    """Return places in `pairs`, ordered so that each has a known side, where the pair graph is connected."""
+    waiting, order, known = list(range(len(pairs))), list[int](), set[str]()
     while waiting:
-        pair = next((p for p in waiting if known & set(p.modalities)), waiting[0])
-        waiting.remove(pair)
-        order.append(pair)
-        known |= set(pair.modalities)
+        place = next((p for p in waiting if known & set(pairs[p].modalities)), waiting[0])
+        waiting.remove(place)
+        order.append(place)
+        known |= set(pairs[place].modalities)
     return order
 
 
@@ -232,7 +234,7 @@ def _run_epoch(
 
 
 def _validate(pairs: Sequence[PairFeatures], maps: Mapping[str, Array]) -> dict[str, float]:
-    found = {"validation_mrr": float(np.mean([np.nanmean(_scores(pair, maps)) for pair in pairs]))}
+    found = {"validation_mrr": float(np.mean([np.mean(_scores(pair, maps)) for pair in pairs]))}
     recalls = [_recall(pair, maps) for pair in pairs if pair.modalities[1] != TEXT]
     return found | ({"validation_recall_at_10": float(np.mean(recalls))} if recalls else {})
 
@@ -243,10 +245,11 @@ def _embed(pair: PairFeatures, maps: Mapping[str, Array]) -> list[Array]:
 
 def _scores(pair: PairFeatures, maps: Mapping[str, Array]) -> NDArray[np.float64]:
     a, b = _embed(pair, maps)
-    parts = np.array_split(np.arange(len(a)), max(1, -(-len(a) // MAX_GALLERY)))
     if pair.modalities[1] == TEXT:
-        labels = pair.ids[pair.validation]
-        return np.concatenate([label_scores(a[part], b[part], labels[part]) for part in parts])
+        labels, rows = np.unique(pair.ids, return_index=True)
+        texts = unit(pair.features[1][rows] @ maps[TEXT].T)
+        return label_scores(a, texts, np.searchsorted(labels, pair.ids[pair.validation]))
+    parts = np.array_split(np.arange(len(a)), max(1, -(-len(a) // MAX_GALLERY)))
     return np.concatenate([pair_scores(a[part], b[part]) for part in parts])
 
 

@@ -95,10 +95,9 @@ def _load_pair(project: Project, pair: PairTable, seed: int, opened: dict[Path, 
     labels = tuple(dict.fromkeys(name for part in parts for name in part.pairs.label_names))
     n_training = sum(len(part.rows) for part in training)
     n = sum(len(part.rows) for part in parts)
-    if n_training < MIN_ROWS:
-        raise DataError(
-            f"pair {pair.name} has too few rows with both sides", expected=f"at least {MIN_ROWS}", got=str(n_training)
-        )
+    _check_rows(pair, "training", n_training)
+    if validation:
+        _check_rows(pair, "validation", n - n_training)
     ids = _label_ids(parts, labels) if pair.modalities[1] == TEXT else np.arange(n)
     groups = _groups(parts)
     train_rows, valid_rows = np.arange(n_training), np.arange(n_training, n)
@@ -106,6 +105,15 @@ def _load_pair(project: Project, pair: PairTable, seed: int, opened: dict[Path, 
         split = folds(n_training, groups, VALIDATION_FOLDS)
         train_rows, valid_rows = split[seed % len(split)]
     return PairData(pair.modalities, tuple(parts), ids, groups, labels, train_rows, valid_rows, not validation)
+
+
+def _check_rows(pair: PairTable, part: str, n: int) -> None:
+    if n < MIN_ROWS:
+        raise DataError(
+            f"the {part} files of pair {pair.name} have too few rows with both sides",
+            expected=f"at least {MIN_ROWS}",
+            got=str(n),
+        )
 
 
 def _part(project: Project, pair: PairTable, pairs: Pairs) -> Part:

@@ -15,7 +15,7 @@ from edge_cmcl.bundle import ModalityRecord
 from edge_cmcl.device.encoders import NO_BLOB, Encoder, GraphEncoder, UniversalEncoder
 from edge_cmcl.device.sessions import open_session
 from edge_cmcl.device.text import TEXT, WIDTH, label_features
-from edge_cmcl.errors import ModelError
+from edge_cmcl.errors import DataError, ModelError
 from edge_cmcl.host.base_data import PairData
 from edge_cmcl.host.graphs import check_graph_file, universal_graph
 from edge_cmcl.progress import Progress, silent
@@ -64,7 +64,18 @@ def user_encoder(project: Project, modality: str, path: Path) -> tuple[bytes, Mo
     if width is None:
         raise ModelError(f"{name} has no fixed output width", expected="an output (n, width)", got=str(shape))
     record = modality_record(project, modality, width)
-    GraphEncoder(session, modality, record)(np.zeros((2, *project.modality[modality].window_shape), np.float32))
+    encoder = GraphEncoder(session, modality, record)
+    windows = np.zeros((2, *project.modality[modality].window_shape), np.float32)
+    try:
+        encoder(windows)
+    except ModelError:
+        raise
+    except Exception as error:  # onnxruntime's own exceptions share no public base class
+        raise ModelError(
+            f"{name} fails on windows as [modality.{modality}] declares them",
+            expected=f"an answer to windows of shape {windows.shape}",
+            got=str(error).splitlines()[0],
+        ) from error
     return graph, record
 
 
@@ -107,8 +118,20 @@ class RawOutputs:
         return np.concatenate([self._encoded(modality, part.pairs.path, pair, side)[part.rows] for part in pair.parts])
 
     def windows(self, pair: PairData, side: int) -> Array:
-        """Return the windows of one side of `pair` as its encoder sees them, (n, T, ...)."""
+        """Return the windows of one side of `pair` as its encoder sees them, (n, T, ...).
+
+        Raises:
+            DataError: its files have windows of different lengths, which cannot be trained on together.
+        """
         scale = np.float32(self.scales[pair.modalities[side]])
+        lengths = {part.pairs.path: part.pairs.shape(part.tensors[side])[0] for part in pair.parts}
+        if len(set(lengths.values())) > 1:
+            raise DataError(
+                f"the files of pair {pair.name} have windows of {pair.modalities[side]} of different lengths",
+                expected="one length for a modality whose encoder is trained",
+                got=", ".join(f"{path}: {length} samples" for path, length in lengths.items()),
+                hint="window them alike, or use the universal encoder, which takes any length",
+            )
         return np.concatenate([part.pairs.read(part.tensors[side])[part.rows] / scale for part in pair.parts])
 
     def _encoded(self, modality: str, path: Path, pair: PairData, side: int) -> Array:

@@ -74,7 +74,10 @@ def fit_epochs(
             best = _copy(module)
         if checkpoint is not None:
             _save(module, optimizer, history, best, checkpoint, f"{stage}/{fingerprint}")
-        progress(f"{stage} (validation MRR {history.epochs[-1]['validation_mrr']:.3f})", epoch, epochs)
+        progress(stage, epoch, epochs)
+    done = len(history.epochs) - 1
+    if done < epochs:
+        progress(stage, done, done)  # stopped early: this stage has no more epochs than that
     module.load_state_dict(best)
     return history
 

@@ -153,9 +153,10 @@ def _origin_id(run: Run) -> str:
 
 
 def _pair_records(run: Run) -> tuple[PairRecord, ...]:
-    rows = {pair["pair"]: pair["training_rows"] + pair["validation_rows"] for pair in run.metrics["pairs"]}
+    rows = [pair["fitted_rows"] for pair in run.metrics["pairs"]]
     return tuple(
-        PairRecord(modalities=pair.modalities, origin=_origin_id(run), n=rows[pair.name]) for pair in run.project.pair
+        PairRecord(modalities=pair.modalities, origin=_origin_id(run), n=n)
+        for pair, n in zip(run.project.pair, rows, strict=True)
     )
 
 

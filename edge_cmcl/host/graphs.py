@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import cache
 from typing import Any
 
 import onnx
@@ -25,11 +26,14 @@ from edge_cmcl.version import SOFTWARE
 OPSET = 18
 IR_VERSION = 10
 """The newest ONNX file version that onnxruntime 1.20 reads."""
+NEWEST_OPSET = 21
+"""The newest operators that onnxruntime 1.20 has, those of ONNX 1.16."""
 
 STEP_INPUTS = ("changes", "first", "second", "base", "inputs", "ids", "rate", "count")
 STEP_OUTPUTS = ("changes_out", "first_out", "second_out", "loss")
 
 
+@cache
 def universal_graph() -> bytes:
     """Return the ONNX of the universal encoder: inputs windows, weights, biases; output features."""
     windows = torch.zeros(3, 40, 2)
@@ -46,6 +50,7 @@ def universal_graph() -> bytes:
     )
 
 
+@cache
 def step_graph() -> bytes:
     """Return the ONNX of the training step; every size is free: modalities, batch, embedding, update space."""
     example = step_example(partners=2, batch=6, dimensions=16, directions=8)
@@ -110,11 +115,12 @@ def check_graph_file(graph: bytes, name: str) -> None:
     except Exception as error:  # onnx and protobuf raise unrelated classes
         got = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{name} is not a valid ONNX file", expected="a single-file ONNX model", got=got) from error
-    if model.ir_version > IR_VERSION:
+    opset = max((used.version for used in model.opset_import if used.domain in ("", "ai.onnx")), default=0)
+    if model.ir_version > IR_VERSION or opset > NEWEST_OPSET:
         raise ModelError(
             f"{name} needs a newer onnxruntime than devices have",
-            expected=f"ONNX IR version {IR_VERSION} or older",
-            got=str(model.ir_version),
+            expected=f"ONNX IR version {IR_VERSION} and opset {NEWEST_OPSET}, or older",
+            got=f"IR version {model.ir_version} and opset {opset}",
             hint="export it again with an older opset",
         )
 

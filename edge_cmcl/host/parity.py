@@ -10,23 +10,23 @@ import torch
 from numpy.typing import NDArray
 
 from edge_cmcl.bundle import ModalityRecord
-from edge_cmcl.bundle.payloads import Adapter
 from edge_cmcl.device.encoders import Encoder, series_channels
 from edge_cmcl.device.features import standardise, unit
 from edge_cmcl.device.golden import golden_windows
 from edge_cmcl.device.model import Model, statistics_of
-from edge_cmcl.device.universal import make_kernels, pool_frames
+from edge_cmcl.device.universal import DILATIONS, STATISTICS, make_kernels, pool_frames
 from edge_cmcl.errors import ParityError
 from edge_cmcl.host.graphs import STEP_INPUTS, step_example
 from edge_cmcl.host.step import training_step
 from edge_cmcl.host.universal_graph import UniversalEncoder
 
 BATCHES = (1, 7, 64)
-TOLERANCE = 1e-3
-"""Largest difference allowed between unit embeddings of torch and of the device.
+TOLERANCE = 1e-4
+"""Largest difference allowed between unit embeddings of torch and of the device."""
 
-The universal encoder counts positive outputs: one that is within float error of zero may count on one side only, which
-moved embeddings by up to 2.3e-4 on real models. A wrong graph is off by far more."""
+_FLIPS = 1e-4
+"""Share of the universal encoder's counts that may differ by one. One in 40,000 is seen now and then, where an output
+is within float error of zero; a single one has moved embeddings of real models by up to 8e-3."""
 
 STEP_BATCHES = (5, 64, 200)
 STEP_TOLERANCE = 1e-3
@@ -53,6 +53,20 @@ class UniversalReference:
             inputs = (torch.from_numpy(array) for array in (series, kernels.weights, kernels.biases))
             return np.asarray(UniversalEncoder()(*inputs).numpy())
 
+    def settle(self, found: Array, wanted: Array, samples: int) -> Array:
+        """Return raw features `found` with the shares of `wanted` where the two differ by one positive output.
+
+        Where more of them do than rounding explains, `found` comes back as it is.
+        """
+        shape = (len(found), len(DILATIONS), STATISTICS, -1)
+        shares, theirs = (features.reshape(shape)[:, :, 0] for features in (found, wanted))
+        flipped = np.isclose(np.abs(shares - theirs) * samples, 1.0, atol=0.01)
+        if flipped.sum() > max(1.0, _FLIPS * flipped.size):
+            return found
+        settled = found.reshape(shape).copy()
+        settled[:, :, 0] = np.where(flipped, theirs, shares)
+        return np.asarray(settled.reshape(found.shape))
+
 
 class OneByOne:
     """An encoder that gets one window at a time: what a user's own graph must agree with at any batch size."""
@@ -75,12 +89,12 @@ def check_embeddings(model: Model, modality: str, reference: Encoder, samples: i
     golden = golden_windows(modality, model.record(modality), samples)
     windows = np.concatenate([golden] * (max(BATCHES) // len(golden)))
     windows += 0.05 * np.random.default_rng(0).standard_normal(windows.shape, dtype=np.float32)
-    adapter: Adapter = model.adapter(modality)
     worst = 0.0
     for batch in BATCHES:
-        found = model.embed(modality, windows[:batch])
-        wanted = unit(standardise(reference(windows[:batch]), statistics_of(adapter)) @ adapter.weight.T)
-        difference = float(np.abs(found - wanted).max())
+        found, wanted = model.encoder(modality)(windows[:batch]), reference(windows[:batch])
+        if isinstance(reference, UniversalReference):
+            found = reference.settle(found, wanted, samples)
+        difference = float(np.abs(_embed(model, modality, found) - _embed(model, modality, wanted)).max())
         if not difference <= TOLERANCE:  # NaN is a failure too
             raise ParityError(
                 f"the exported encoder of {modality} answers differently from its source at batch {batch}",
@@ -90,6 +104,11 @@ def check_embeddings(model: Model, modality: str, reference: Encoder, samples: i
             )
         worst = max(worst, difference)
     return worst
+
+
+def _embed(model: Model, modality: str, raw: Array) -> Array:
+    adapter = model.adapter(modality)
+    return unit(standardise(raw, statistics_of(adapter)) @ adapter.weight.T)
 
 
 def check_step(session: ort.InferenceSession) -> float:

@@ -160,10 +160,17 @@ def _embed(branches: nn.ModuleDict, pair: PairInputs, rows: Rows, device: str) -
 
 
 def _validate(branches: nn.ModuleDict, pair: PairInputs, device: str) -> float:
+    labels, row_of_label = np.unique(pair.ids, return_index=True)
+    text = pair.modalities[1] == TEXT
+    texts = _unit_embeddings(branches, pair, row_of_label, device)[1] if text else None
     scores = []
     for rows in np.array_split(pair.validation, max(1, -(-len(pair.validation) // MAX_GALLERY))):
-        embedded = _embed(branches, pair, rows, device)
-        a, b = (nn.functional.normalize(side.float(), dim=1).cpu().numpy() for side in embedded)
-        text = pair.modalities[1] == TEXT
-        scores.append(label_scores(a, b, pair.ids[rows]) if text else pair_scores(a, b))
-    return float(np.nanmean(np.concatenate(scores)))
+        a, b = _unit_embeddings(branches, pair, rows, device)
+        true = np.searchsorted(labels, pair.ids[rows])
+        scores.append(pair_scores(a, b) if texts is None else label_scores(a, texts, true))
+    return float(np.mean(np.concatenate(scores)))
+
+
+def _unit_embeddings(branches: nn.ModuleDict, pair: PairInputs, rows: Rows, device: str) -> list[NDArray[np.float32]]:
+    embedded = _embed(branches, pair, rows, device)
+    return [nn.functional.normalize(side.float(), dim=1).cpu().numpy() for side in embedded]

@@ -24,9 +24,9 @@ from edge_cmcl import tensors
 from edge_cmcl.bundle.payloads import Adapter
 from edge_cmcl.continual.sketch import Sketch
 from edge_cmcl.durable import make_folder, write_bytes
-from edge_cmcl.errors import ModelError
+from edge_cmcl.errors import DataError, ModelError
 from edge_cmcl.host.conv import make_encoder
-from edge_cmcl.project import Project, load_project
+from edge_cmcl.project import TEXT, Project, load_project
 
 FORMAT = "edge-cmcl/run"
 VERSION = "1"
@@ -43,23 +43,26 @@ class Run:
         folder: the run folder.
         project: as trained.
         run_id: digest of everything that the outcome depends on; names the base's origins.
-        created: ISO 8601 time in UTC.
         adapters: per modality, "text" included where labels were learned.
         sketches: per modality, of its training features.
         encoders: trained encoders by modality.
         labels: label names of text.
-        metrics: what `metrics.json` holds.
+        metrics: what `metrics.json` holds: when, where, how long, and the history.
     """
 
     folder: Path
     project: Project
     run_id: str
-    created: str
     adapters: dict[str, Adapter]
     sketches: dict[str, Sketch]
     encoders: dict[str, nn.Module]
     labels: tuple[str, ...]
     metrics: dict[str, Any]
+
+    @property
+    def created(self) -> str:
+        """When training ended, ISO 8601 in UTC."""
+        return str(self.metrics["created"])
 
     def encoder_file(self, modality: str) -> Path:
         """Return where the run keeps a user's own encoder."""
@@ -93,7 +96,7 @@ def save_run(run: Run) -> None:
         stored[f"sketch.{name}.figures"] = np.array([sketch.n, sketch.trace, sketch.delta], dtype=np.float64)
     for name, encoder in run.encoders.items():
         stored |= {f"encoder.{name}.{key}": value.detach().numpy() for key, value in encoder.state_dict().items()}
-    described = {"run_id": run.run_id, "created": run.created, "labels": json.dumps(list(run.labels))}
+    described = {"run_id": run.run_id, "labels": json.dumps(list(run.labels))}
     tensors.write(run.folder / CHECKPOINT, stored, {"format": FORMAT, "version": VERSION, **described})
     write_bytes(run.folder / METRICS, json.dumps(run.metrics, indent=2, allow_nan=False).encode())
 
@@ -102,8 +105,8 @@ def load_run(folder: Path) -> Run:
     """Read a finished run.
 
     Raises:
-        ModelError: `folder` is not one, or its checkpoint does not fit its project.
-        ProjectError, DataError: a file of it is damaged.
+        ModelError: `folder` is not one, or is damaged, or its checkpoint does not fit its project.
+        ProjectError: its copy of the project is damaged.
     """
     if not is_complete(folder):
         raise ModelError(
@@ -113,47 +116,57 @@ def load_run(folder: Path) -> Run:
             hint="run `edge-cmcl train` again: it continues where it stopped",
         )
     project = load_project(folder / PROJECT)
-    with tensors.TensorFile(folder / CHECKPOINT) as file:
+    stored, described = _read_checkpoint(folder / CHECKPOINT)
+    try:
+        metrics = json.loads((folder / METRICS).read_bytes())
+        return Run(
+            folder=folder,
+            project=project.with_seed(metrics["seed"]),
+            run_id=described["run_id"],
+            adapters=_adapters(project, stored),
+            sketches=_sketches(project, stored),
+            encoders=_encoders(project, stored),
+            labels=tuple(json.loads(described["labels"])),
+            metrics=metrics,
+        )
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{folder} does not hold one whole run", got=str(error), hint="train it again with --force"
+        ) from error
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    try:
+        file = tensors.TensorFile(path)
+    except DataError as error:
+        hint = "train it again with --force"
+        raise ModelError(error.message, expected=error.expected, got=error.got, hint=hint) from error
+    with file:
         if file.metadata.get("format") != FORMAT or file.metadata.get("version") != VERSION:
             raise ModelError(
-                f"{file.path} is not a checkpoint that this edge-cmcl reads",
+                f"{path} is not a checkpoint that this edge-cmcl reads",
                 expected=f"{FORMAT} {VERSION}",
                 got=f"{file.metadata.get('format')} {file.metadata.get('version')}",
             )
-        stored = {name: file.read_whole(name) for name in file.names}
-        described = file.metadata
-    try:
-        return Run(
-            folder=folder,
-            project=project,
-            run_id=described["run_id"],
-            created=described["created"],
-            adapters=_adapters(stored),
-            sketches=_sketches(stored),
-            encoders=_encoders(project, stored),
-            labels=tuple(json.loads(described["labels"])),
-            metrics=json.loads((folder / METRICS).read_bytes()),
-        )
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise ModelError(f"{folder} does not hold one whole run", got=str(error), hint="train it again") from error
+        return {name: file.read_whole(name) for name in file.names}, file.metadata
 
 
-def _adapters(stored: Mapping[str, NDArray[Any]]) -> dict[str, Adapter]:
-    names = [key.split(".")[1] for key in stored if key.startswith("adapter.") and key.endswith(".weight")]
-    return {
-        name: Adapter(*(stored.get(f"adapter.{name}.{part}") for part in ("weight", "mean", "std")))  # type: ignore[arg-type]
-        for name in names
-    }
+def _adapters(project: Project, stored: Mapping[str, NDArray[Any]]) -> dict[str, Adapter]:
+    parts = {name: ("weight",) if name == TEXT else ("weight", "mean", "std") for name in _learned(project)}
+    return {name: Adapter(*(stored[f"adapter.{name}.{part}"] for part in kinds)) for name, kinds in parts.items()}
 
 
-def _sketches(stored: Mapping[str, NDArray[Any]]) -> dict[str, Sketch]:
+def _sketches(project: Project, stored: Mapping[str, NDArray[Any]]) -> dict[str, Sketch]:
     found = {}
-    for key in stored:
-        if key.startswith("sketch.") and key.endswith(".rows"):
-            name = key.split(".")[1]
-            n, trace, delta = stored[f"sketch.{name}.figures"]
-            found[name] = Sketch(stored[key], int(n), float(trace), float(delta))
+    for name in _learned(project):
+        n, trace, delta = stored[f"sketch.{name}.figures"]
+        found[name] = Sketch(stored[f"sketch.{name}.rows"], int(n), float(trace), float(delta))
     return found
+
+
+def _learned(project: Project) -> set[str]:
+    """Return the modalities that training gives an adapter, "text" included where a pair has it."""
+    return {name for pair in project.pair for name in pair.modalities}
 
 
 def _encoders(project: Project, stored: Mapping[str, NDArray[Any]]) -> dict[str, nn.Module]:

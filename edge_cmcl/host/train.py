@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from edge_cmcl.bundle import timestamp
 from edge_cmcl.bundle.payloads import Adapter
 from edge_cmcl.device.encoders import Encoder
 from edge_cmcl.device.features import RunningStatistics, Statistics, standardise
-from edge_cmcl.device.text import TEXT, WIDTH
+from edge_cmcl.device.text import TEXT
 from edge_cmcl.durable import make_folder, write_bytes
 from edge_cmcl.errors import UsageError
 from edge_cmcl.host.adapters import Fitted, PairFeatures, fit_adapters
@@ -27,7 +28,7 @@ from edge_cmcl.host.conv import make_encoder
 from edge_cmcl.host.encoding import RawOutputs, TorchEncoder, frozen_encoders
 from edge_cmcl.host.epochs import History
 from edge_cmcl.host.pretrain import PairInputs, train_encoders
-from edge_cmcl.host.run import PROJECT, Run, encoder_file, is_complete, save_run
+from edge_cmcl.host.run import METRICS, PROJECT, Run, encoder_file, is_complete, save_run
 from edge_cmcl.progress import Progress, silent
 from edge_cmcl.project import FILE_NAME, Project, load_project
 from edge_cmcl.version import SOFTWARE
@@ -54,7 +55,7 @@ def train(
         folder: the run folder.
         device: torch device; "auto" takes CUDA where there is one.
         seed: instead of the project's.
-        force: replace a finished run.
+        force: replace a finished run, and start a cut-off one afresh.
         progress: told each stage.
 
     Raises:
@@ -67,24 +68,18 @@ def train(
     if seed is not None:
         project = project.with_seed(seed)
     device = pick_device(device)
-    if is_complete(folder) and not force:
-        raise UsageError(
-            f"{folder} holds a finished run",
-            expected="a new run folder",
-            hint="--force replaces it, --run names another",
-        )
+    _check_unfinished(folder, force)
     pairs = load_pairs(project, project.train.seed)
     run_id = fingerprint(project, pairs)
-    _begin(folder, project, project_file)
+    _begin(folder, project, project_file, force)
     encoders, records = frozen_encoders(project)
     raw = RawOutputs(encoders, {name: table.scale for name, table in project.modality.items()}, progress)
     trained, encoder_history = _train_encoders(project, pairs, raw, device, folder, run_id, progress)
-    widths = {name: record.width for name, record in records.items()} | {TEXT: WIDTH}
     every: dict[str, Encoder] = {
         **encoders,
-        **{n: TorchEncoder(m, widths[n], project.modality[n].scale, device) for n, m in trained.items()},
+        **{n: TorchEncoder(m, records[n].width, records[n].scale, device) for n, m in trained.items()},
     }
-    statistics, features = _features(pairs, RawOutputs(every, raw.scales, progress))
+    statistics, features = _features(pairs, replace(raw, encoders=every))
     fitted = fit_adapters(
         features, project.embedding_dim, project.train,
         device=device, checkpoint=folder / ADAPTERS_RESUME, fingerprint=run_id, progress=progress,
@@ -93,7 +88,6 @@ def train(
         folder=folder,
         project=project,
         run_id=run_id,
-        created=timestamp(),
         adapters={name: _adapter(name, weight, statistics) for name, weight in fitted.weights.items()},
         sketches=fitted.sketches,
         encoders={name: module.to("cpu") for name, module in trained.items()},
@@ -101,8 +95,7 @@ def train(
         metrics=_metrics(project, pairs, fitted, encoder_history, device, time.monotonic() - began),
     )
     save_run(run)
-    for leftover in (ENCODERS_RESUME, ADAPTERS_RESUME):
-        (folder / leftover).unlink(missing_ok=True)
+    _forget_progress(folder)
     return run
 
 
@@ -134,9 +127,20 @@ def fingerprint(project: Project, pairs: list[PairData]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _begin(folder: Path, project: Project, project_file: Path) -> None:
+def _check_unfinished(folder: Path, force: bool) -> None:
+    if is_complete(folder) and not force:
+        raise UsageError(
+            f"{folder} holds a finished run",
+            expected="a new run folder",
+            hint="--force replaces it, --run names another",
+        )
+
+
+def _begin(folder: Path, project: Project, project_file: Path, force: bool) -> None:
     make_folder(folder)
-    (folder / "metrics.json").unlink(missing_ok=True)
+    (folder / METRICS).unlink(missing_ok=True)
+    if force:
+        _forget_progress(folder)
     source = project_file / FILE_NAME if project_file.is_dir() else project_file
     write_bytes(folder / PROJECT, source.read_bytes())
     for name in project.modality:
@@ -145,6 +149,11 @@ def _begin(folder: Path, project: Project, project_file: Path) -> None:
             kept = encoder_file(folder, name)
             make_folder(kept.parent)
             write_bytes(kept, path.read_bytes())
+
+
+def _forget_progress(folder: Path) -> None:
+    for leftover in (ENCODERS_RESUME, ADAPTERS_RESUME):
+        (folder / leftover).unlink(missing_ok=True)
 
 
 def _train_encoders(
@@ -239,6 +248,7 @@ def _metrics(
 ) -> dict[str, Any]:
     return {
         "software": SOFTWARE,
+        "created": timestamp(),
         "device": device,
         "seed": project.train.seed,
         "seconds": round(seconds, 2),
@@ -247,6 +257,7 @@ def _metrics(
                 "pair": pair.name,
                 "training_rows": len(pair.training),
                 "validation_rows": len(pair.validation),
+                "fitted_rows": len(_fitted_rows(pair)),
                 "validation_from": "training files" if pair.carved else "validation files",
             }
             for pair in pairs

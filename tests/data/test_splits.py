@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_cmcl.data.splits import GUARD_WINDOWS, folds
+
+
+@settings(max_examples=100, deadline=None)
+@given(n=st.integers(2, 60), count=st.integers(2, 8))
+def test_blocks_hold_every_row_out_once_with_a_guard_around_them(n: int, count: int) -> None:
+    found = folds(n, None, count)
+    assert len(found) == min(n, count)
+    np.testing.assert_array_equal(np.concatenate([held_out for _, held_out in found]), np.arange(n))
+    for training, held_out in found:
+        assert len(training)
+        assert not np.isin(training, held_out).any()
+        np.testing.assert_array_equal(held_out, np.arange(held_out[0], held_out[-1] + 1))
+        distance = np.abs(training[:, None] - held_out).min(axis=1)
+        left_out = n - len(training) - len(held_out)
+        # Where the guard would take the last training row, there is none.
+        assert (distance > GUARD_WINDOWS).all() if left_out else len(training) + len(held_out) == n
+
+
+def test_guard_windows_on_both_sides_are_left_out() -> None:
+    training, held_out = folds(10, None, 5)[2]
+    assert held_out.tolist() == [4, 5]
+    assert training.tolist() == [0, 1, 2, 7, 8, 9]
+
+
+def test_blocks_are_of_nearly_equal_size() -> None:
+    sizes = [len(held_out) for _, held_out in folds(103, None, 5)]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize(("n", "count"), [(2, 5), (3, 3), (3, 2)])
+def test_few_rows_still_leave_something_to_train_on(n: int, count: int) -> None:
+    for training, held_out in folds(n, None, count):
+        assert len(training) >= 1
+        assert len(held_out) >= 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(groups=st.lists(st.integers(-3, 6), min_size=2, max_size=60), count=st.integers(2, 6))
+def test_a_group_is_never_on_both_sides(groups: list[int], count: int) -> None:
+    column = np.array(groups, dtype=np.int64)
+    found = folds(len(column), column, count)
+    held_out = np.concatenate([rows for _, rows in found])
+    np.testing.assert_array_equal(np.sort(held_out), np.arange(len(column)))
+    distinct = len(set(groups))
+    assert len(found) == (min(count, distinct) if distinct > 1 else min(count, len(column)))
+    if distinct > 1:
+        for training, rows in found:
+            assert len(training)
+            assert len(training) + len(rows) == len(column)
+            assert not set(column[training]) & set(column[rows])
+
+
+def test_groups_of_unequal_size_are_spread_evenly() -> None:
+    groups = np.repeat(np.arange(6), [10, 20, 20, 20, 30, 50])
+    sizes = sorted(len(held_out) for _, held_out in folds(150, groups, 3))
+    assert sizes == [50, 50, 50]
+
+
+def test_one_group_alone_is_cut_into_blocks_of_time() -> None:
+    one = folds(12, np.full(12, 7), 3)
+    assert [held_out.tolist() for _, held_out in one] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+
+
+def test_folds_are_the_same_every_time() -> None:
+    groups = np.array([3, 1, 2, 1, 3, 2, 5, 5])
+    for (a, b), (c, d) in zip(folds(8, groups, 3), folds(8, groups, 3), strict=True):
+        np.testing.assert_array_equal(a, c)
+        np.testing.assert_array_equal(b, d)

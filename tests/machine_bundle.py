@@ -1,0 +1,91 @@
+"""A bundle of the simulated machine, made once per test run by the installed command, as a host makes it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from environments import EDGE_CMCL
+
+from edge_cmcl.data.simulator import write_simulated
+
+PROJECT = """
+name = "machine"
+
+[modality.vibration]
+channels = 3
+rate_hz = 128.0
+window_s = 2.0
+
+[modality.current]
+channels = 1
+rate_hz = 100.0
+window_s = 2.0
+encoder = "conv"
+
+[[pair]]
+modalities = ["vibration", "current"]
+train = ["base.safetensors"]
+
+[train]
+epochs = 4
+"""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the host and the operator of the simulated machine hand over.
+
+    Attributes:
+        folder: a project with its run; read only.
+        bundle: knows vibration (universal encoder) and current (conv encoder).
+        new: pairs file of acoustic, vibration and current, with labels: what the device learns from.
+        test: pairs file of every sensor on another day.
+    """
+
+    folder: Path
+
+    @property
+    def bundle(self) -> Path:
+        return self.folder / "base.tar"
+
+    @property
+    def new(self) -> Path:
+        return self.folder / "new.safetensors"
+
+    @property
+    def test(self) -> Path:
+        return self.folder / "test.safetensors"
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "run"
+
+
+def make_machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """Return the machine of this test run; the first worker to ask makes it, the others wait for it."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    folder = shared / "machine"
+    with (shared / "machine.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            making = shared / "machine-making"
+            making.mkdir()
+            _make(making)
+            making.rename(folder)
+    return Machine(folder)
+
+
+def _make(folder: Path) -> None:
+    write_simulated(folder / "base.safetensors", 240, ("vibration", "current"), seed=1)
+    write_simulated(folder / "new.safetensors", 240, ("acoustic", "vibration", "current"), seed=2)
+    write_simulated(folder / "test.safetensors", 120, seed=99)
+    (folder / "edge-cmcl.toml").write_text(PROJECT)
+    for arguments in (["train", ".", "--run", "run"], ["export", "run", "--out", "base.tar"]):
+        done = subprocess.run([EDGE_CMCL, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
