@@ -153,7 +153,13 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str
 
 def _adapters(project: Project, stored: Mapping[str, NDArray[Any]]) -> dict[str, Adapter]:
     parts = {name: ("weight",) if name == TEXT else ("weight", "mean", "std") for name in _learned(project)}
-    return {name: Adapter(*(stored[f"adapter.{name}.{part}"] for part in kinds)) for name, kinds in parts.items()}
+    found = {name: Adapter(*(stored[f"adapter.{name}.{part}"] for part in kinds)) for name, kinds in parts.items()}
+    for name, adapter in found.items():
+        own_width = name == TEXT or project.encoder_path(name) is not None
+        wanted = (project.embedding_dim, adapter.weight.shape[-1] if own_width else project.width)
+        if adapter.weight.shape != wanted:
+            raise ValueError(f"the adapter of {name} has shape {adapter.weight.shape}, the project says {wanted}")
+    return found
 
 
 def _sketches(project: Project, stored: Mapping[str, NDArray[Any]]) -> dict[str, Sketch]:
