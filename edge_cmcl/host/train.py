@@ -71,8 +71,8 @@ def train(
     _check_unfinished(folder, force)
     pairs = load_pairs(project, project.train.seed)
     run_id = fingerprint(project, pairs)
-    _begin(folder, project, project_file, force)
     encoders, records = frozen_encoders(project)
+    _begin(folder, project, project_file, force)
     raw = RawOutputs(encoders, {name: table.scale for name, table in project.modality.items()}, progress)
     trained, encoder_history = _train_encoders(project, pairs, raw, device, folder, run_id, progress)
     every: dict[str, Encoder] = {
