@@ -221,7 +221,7 @@ def test_a_misspelt_key_of_the_project_is_named_with_the_nearest(
 def encoder(name: str, shape: list[int | str]) -> bytes:
     """Return a valid ONNX graph: the mean over time of its input, (n, channels)."""
     windows = helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-    features = helper.make_tensor_value_info("features", TensorProto.FLOAT, [shape[0], 3])
+    features = helper.make_tensor_value_info("features", TensorProto.FLOAT, [shape[0], shape[2]])
     axes = helper.make_tensor("axes", TensorProto.INT64, [1], [1])
     node = helper.make_node("ReduceMean", [name, "axes"], ["features"], keepdims=0)
     graph = helper.make_graph([node], "encoder", [windows], [features], [axes])
