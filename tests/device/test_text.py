@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_cmcl.device.text import WIDTH, label_features
@@ -40,11 +41,13 @@ def test_features_of_known_names_never_change(name: str) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text(max_size=30), max_size=5))
+@example(["\N{KANGXI RADICAL ONE}"])
 def test_every_name_has_unit_norm_or_is_zero(names: list[str]) -> None:
     features = label_features(names)
     assert features.shape == (len(names), WIDTH)
     assert features.dtype == np.float32
-    readable = [any(letter.isalnum() for letter in name.casefold()) for name in names]
+    normal = [unicodedata.normalize("NFKC", name.casefold()) for name in names]
+    readable = [any(letter.isalnum() for letter in name) for name in normal]
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), np.array(readable, float), atol=1e-6)
     np.testing.assert_array_equal(features, label_features(names))
 
