@@ -107,6 +107,8 @@ def bootstrap_interval(
     """Return the percentile bootstrap interval of `statistic` over `values` (n,).
 
     With `groups` (n,) whole groups are drawn (cluster bootstrap), because windows of one recording are not independent.
+    With fewer than two groups single values are drawn: where neighbours resemble each other, as overlapping windows do,
+    the interval is then too narrow.
     """
     rng = np.random.default_rng(seed)
     if groups is None or len(np.unique(groups)) < 2:
@@ -133,11 +135,15 @@ def backward_transfer(matrix: Floats) -> float:
 
 
 def forgetting(matrix: Floats) -> float:
-    """Return the mean over all but the last pair of its best score since it was learned minus its final score."""
+    """Return the mean over all but the last pair of its best score before the last step minus its final score.
+
+    A. Chaudhry et al. (ECCV 2018), equation 3: the best is over the steps before the last, so that a pair that has
+    never been better than in the end has a negative forgetting.
+    """
     steps = len(matrix)
     if steps < 2:
         return 0.0
-    best = [matrix[i:, i].max() for i in range(steps - 1)]
+    best = [matrix[i:-1, i].max() for i in range(steps - 1)]
     return float(np.mean(np.asarray(best) - matrix[-1, :-1]))
 
 

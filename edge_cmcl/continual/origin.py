@@ -2,10 +2,15 @@
 
 Z_m = sum over origins of w_o C_o (design.md section 2, "State per modality"). Sets are plain tuples sorted by id, so
 that equal sets hold equal origins in equal order.
+
+Every set that a device makes holds, of each pair it ever learned, all features: in the pair's own origin, in archives,
+or part in each. What is learned under an id up to a revision is what (id, revision) names; see `union`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -13,9 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_cmcl.continual.sketch import MAX_ROWS, Sketch, merge
-
-MEMORY = 4.0
-"""When a pair comes back, its old features count at most this many times as much as its new ones."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,9 @@ class Origin:
         created: ISO 8601 time in UTC.
         sketch: second moment of the features.
         reference: digest of the adapter blob that embedded these features when they were learned, "" for none.
-        carried: mean squared displacement that archiving carried over from before `reference`.
+        carried: mean squared displacement, over the features of the sketch, that was there before `reference`.
         weight: weight of the origin in Z_m.
-        absorbed: (id, revision) of each origin that an archive stands for; none for an origin of one step.
+        absorbed: (id, revision) of each origin that an archive stands for; none for an origin of one pair.
     """
 
     id: str
@@ -53,35 +55,40 @@ Origins = tuple[Origin, ...]
 
 
 def union(*sets: Iterable[Origin]) -> Origins:
-    """Return the union by id: idempotent, commutative and associative, so a base shared by two devices counts once.
+    """Return the union: idempotent, commutative and associative, so a base shared by two devices counts once.
 
-    Of two origins with one id the higher revision counts, then the later one; what else differs only breaks ties, so
-    that the order of the sets never decides. An origin that an archive has absorbed counts within the archive, and an
-    archive whose origins have all come back counts no more.
+    An origin stands for its id up to its revision, an archive for all that it absorbed. What another one of the sets
+    stands for as well, id by id and up to the same revision or a higher one, counts there; of two that stand for the
+    same, the one of higher revision, then the later one. These are the greatest elements of a partial order, so the
+    order of the sets never decides. Archives that diverged both stay, whatever they share.
     """
     best: dict[str, Origin] = {}
     for origin in (origin for origins in sets for origin in origins):
         known = best.get(origin.id)
+        # Equal ids stand for comparable things: one id at two revisions, or archives of the same origins.
         if known is None or _seniority(origin) > _seniority(known):
             best[origin.id] = origin
-    absorbed = {name: revision for origin in best.values() for name, revision in origin.absorbed}
+    stands = {name: _stands_for(origin) for name, origin in best.items()}
 
-    def counts(origin: Origin) -> bool:
-        if origin.absorbed:
-            return any(name not in best or best[name].revision <= revision for name, revision in origin.absorbed)
-        return origin.revision > absorbed.get(origin.id, -1)
+    def counts(name: str) -> bool:
+        return not any(
+            _covers(stands[other], stands[name])
+            and (not _covers(stands[name], stands[other]) or _seniority(best[other]) > _seniority(best[name]))
+            for other in best
+        )
 
-    return tuple(best[name] for name in sorted(best) if counts(best[name]))
+    return tuple(best[name] for name in sorted(best) if counts(name))
 
 
 def learn(origins: Origins, new: Origin, displacement: Callable[[Origin], float]) -> Origins:
     """Return `origins` with `new` added; where its id is known, the pair came back and its origin ages instead.
 
-    A pair that comes back after it was archived takes its share of the archive's weight along.
+    The aged sketch is the mean of old and new second moment by their numbers of features, so that a pair learned every
+    night does not pile up. How far the old features have moved until now is carried with the same share: the
+    certificate goes on covering every feature ever learned under that id, each counting once.
 
-    The aged sketch is the mean of old and new second moment by their numbers of features, the old one counting at most
-    `MEMORY` times the new one, so that a pair learned every night neither piles up nor freezes. How far the old
-    features have moved until now is carried with the same share: the certificate goes on covering them.
+    A pair that comes back after it was archived has an origin of its own again. The archive keeps what it holds of
+    it, and hands over one part in (number of origins it absorbed) + 1 of its weight.
 
     Args:
         origins: all origins of one modality.
@@ -91,26 +98,26 @@ def learn(origins: Origins, new: Origin, displacement: Callable[[Origin], float]
     known = next((origin for origin in origins if origin.id == new.id), None)
     if known is None:
         return _learn_archived(origins, new)
-    old_n = min(known.sketch.n, MEMORY * new.sketch.n)
-    share = new.sketch.n / (old_n + new.sketch.n)
-    sketch = merge([known.sketch, new.sketch], [1.0 - share, share])
-    carried = (1.0 - share) * displacement(known)
+    n = known.sketch.n + new.sketch.n
+    shares = [known.sketch.n / n, new.sketch.n / n]
+    sketch = merge([known.sketch, new.sketch], shares)
+    carried = shares[0] * displacement(known)
     aged = replace(new, revision=known.revision + 1, sketch=sketch, carried=carried, weight=known.weight)
     return union(origins, [aged])
 
 
 def _learn_archived(origins: Origins, new: Origin) -> Origins:
-    """Add `new`, whose id no origin has, and take what an archive holds of it out of the archive's weight."""
-    holder = next((origin for origin in origins if new.id in dict(origin.absorbed)), None)
-    if holder is None:
+    """Add `new`, whose id no origin has; archives that hold the id give it a part of their weight."""
+    holders = [origin for origin in origins if new.id in dict(origin.absorbed)]
+    if not holders:
         return union(origins, [new])
-    share = holder.weight / len(holder.absorbed)
-    rest = tuple(entry for entry in holder.absorbed if entry[0] != new.id)
-    back = replace(new, revision=dict(holder.absorbed)[new.id] + 1, weight=share)
-    others = [origin for origin in origins if origin is not holder]
-    if rest:
-        others.append(replace(holder, revision=holder.revision + 1, weight=holder.weight - share, absorbed=rest))
-    return union(others, [back])
+    parts = [holder.weight / (len(holder.absorbed) + 1) for holder in holders]
+    revision = max(dict(holder.absorbed)[new.id] for holder in holders) + 1
+    lighter = [
+        replace(holder, revision=holder.revision + 1, weight=holder.weight - part)
+        for holder, part in zip(holders, parts, strict=True)
+    ]
+    return union(origins, lighter, [replace(new, revision=revision, weight=sum(parts))])
 
 
 def archive(
@@ -125,6 +132,9 @@ def archive(
     Origins of other devices and of the host's base are never merged with the device's own, so that a merge on the host
     can still tell them apart. Where the device's own origins are already one archive, the budget may stay exceeded.
 
+    In an archive origins count by weight, not by number of features, so that a short recording stays as protected as
+    it was: an archive's certificate is the mean over its origins by weight.
+
     Args:
         origins: all origins of one modality.
         budget_bytes: float16 bytes that the sketches' rows may take together.
@@ -133,7 +143,7 @@ def archive(
         reference: digest of the adapter as it is now; displacement is counted from it on, what came before is carried.
     """
     while sketch_bytes(origins) > budget_bytes:
-        own = sorted((o for o in origins if o.device == device), key=lambda o: (o.id != _archive_id(device), o.created))
+        own = sorted((o for o in origins if o.device == device), key=lambda o: (not o.absorbed, o.created, o.id))
         if len(own) < 2:
             return origins
         merged = _merge_pair(own[0], own[1], device, displacement, reference)
@@ -162,9 +172,11 @@ def mean_eigenvalue(origins: Iterable[Origin], width: int) -> float:
 def _merge_pair(a: Origin, b: Origin, device: str, displacement: Callable[[Origin], float], reference: str) -> Origin:
     total = a.weight + b.weight
     shares = [a.weight / total, b.weight / total]
+    older, newer = _stands_for(a), _stands_for(b)
+    absorbed = {name: max(older.get(name, 0), newer.get(name, 0)) for name in sorted({*older, *newer})}
     return Origin(
-        id=_archive_id(device),
-        revision=max(a.revision, b.revision) + 1,
+        id=_archive_id(device, absorbed),
+        revision=0,
         device=device,
         modality=a.modality,
         partners=tuple(sorted({*a.partners, *b.partners})),
@@ -173,19 +185,24 @@ def _merge_pair(a: Origin, b: Origin, device: str, displacement: Callable[[Origi
         reference=reference,
         carried=sum(share * displacement(origin) for share, origin in zip(shares, (a, b), strict=True)),
         weight=total,
-        absorbed=tuple(sorted({**_stands_for(a), **_stands_for(b)}.items())),
+        absorbed=tuple(absorbed.items()),
     )
+
+
+def _archive_id(device: str, absorbed: dict[str, int]) -> str:
+    """Return a name that only an archive of just these origins has: two that diverged must not replace each other."""
+    return f"archive:{device}:{hashlib.sha256(json.dumps(absorbed).encode()).hexdigest()[:32]}"
 
 
 def _stands_for(origin: Origin) -> dict[str, int]:
     return dict(origin.absorbed) or {origin.id: origin.revision}
 
 
-def _archive_id(device: str) -> str:
-    return f"archive:{device}"
+def _covers(a: dict[str, int], b: dict[str, int]) -> bool:
+    return all(a.get(name, -1) >= revision for name, revision in b.items())
 
 
 def _seniority(origin: Origin) -> tuple[int | float | str, ...]:
     sketch = origin.sketch
     content = (sketch.n, sketch.trace, sketch.delta, origin.carried, origin.weight)
-    return origin.revision, origin.created, origin.reference, *content
+    return origin.revision, origin.created, origin.reference, *content, origin.device, *origin.partners, origin.id
