@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge_cmcl.data.import_spec import SensorFile
 from edge_cmcl.data.windows import DropReport
+
+MAX_RATE_RATIO = 1.3
+"""Recorded and stated rate may differ by this factor before the user is told."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class ImportReport:
         groups: the group number of each subject or run.
         drops: windows dropped and why, samples interpolated.
         sensors: one report per file and sensor.
+        constant: per sensor, how many of its channels have one value throughout; sensors without any are left out.
         notes: advice, for instance on the scale of a sensor.
     """
 
@@ -53,6 +59,7 @@ class ImportReport:
     groups: dict[str, int] = field(default_factory=dict)
     drops: DropReport = field(default_factory=DropReport)
     sensors: list[SensorReport] = field(default_factory=list)
+    constant: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -60,3 +67,22 @@ class ImportReport:
         shapes = {name: list(shape) for name, shape in self.shapes.items()}
         sensors = [vars(sensor) for sensor in self.sensors]
         return {**vars(self), "shapes": shapes, "drops": self.drops.as_json(), "sensors": sensors}
+
+
+def rate_warnings(sensors: Sequence[SensorFile], report: ImportReport) -> list[str]:
+    """Return a warning for each sensor whose windows have a rate far from the one that it was recorded at."""
+    stated = {sensor.name: sensor.rate_hz for sensor in sensors}
+    found = []
+    for each in report.sensors:
+        ratio = each.recorded_hz / stated[each.sensor]
+        if ratio > MAX_RATE_RATIO:
+            done = "averaged down to it"
+        elif ratio < 1 / MAX_RATE_RATIO:
+            done = "interpolated up to it, which adds nothing"
+        else:
+            continue
+        rates = f"recorded at {each.recorded_hz:.4g} Hz, asked for at {stated[each.sensor]:g} Hz"
+        found.append(
+            f"{each.sensor} ({each.path}) was {rates}: the samples were {done}; check @RATE and the time's unit"
+        )
+    return found

@@ -23,6 +23,7 @@ from edge_cmcl.data.pairs_format import MIN_SAMPLES
 from edge_cmcl.data.recordings import Table, Wanted, read_table
 from edge_cmcl.data.windows import MAX_MISSING, DropReport, repair
 from edge_cmcl.errors import DataError, UsageError
+from edge_cmcl.limits import MAX_WINDOW_VALUES
 from edge_cmcl.progress import Progress, silent
 
 MIN_COVER = 0.8  # share of a window that its label must cover
@@ -38,9 +39,10 @@ class _Plan:
 
 @dataclass
 class _Cut:
-    """The windows kept from one run; `labels` and `groups` are empty where none are given."""
+    """The windows kept from one run and when each starts; `labels` and `groups` are empty where none are given."""
 
     windows: dict[str, NDArray[np.float32]]
+    begins_s: NDArray[np.float64]
     labels: list[str]
     groups: list[str]
 
@@ -91,7 +93,8 @@ def import_recordings(
         raise DataError("no window is left of these recordings", expected="at least one", got=got, hint=hint)
     windows = {name: np.concatenate([cut.windows[name] for cut in cuts]) for name in cuts[0].windows}
     report.shapes = {name: rows.shape[1:] for name, rows in windows.items()}
-    report.notes += [note for name, rows in windows.items() for note in _scale_note(name, rows)]
+    for sensor in runs[0].sensors:
+        _advise(report, sensor, windows[sensor.name])
     label_names, label_ids = _numbered(label for cut in cuts for label in cut.labels)
     group_ids = _group_ids(cuts, report)
     report.labels = _counted(cuts)
@@ -101,6 +104,7 @@ def import_recordings(
         labels=label_ids if label_names else None,
         label_names=label_names,
         groups=group_ids,
+        time=np.concatenate([cut.begins_s for cut in cuts]),
         rate_hz={sensor.name: sensor.rate_hz for sensor in sensors},
         units={sensor.name: sensor.written_unit for sensor in sensors if sensor.written_unit},
         source=source or ", ".join(sorted({sensor.path.name for sensor in sensors})),
@@ -113,6 +117,10 @@ def _plan(sensors: Sequence[SensorFile], window_s: float, step_s: float | None, 
         if value is not None and not 0 < value < float("inf"):
             raise UsageError(f"--{name} is out of range", expected="seconds above 0", got=f"{value:g}")
     for sensor in sensors:
+        if not window_s * sensor.rate_hz * len(sensor.columns) <= MAX_WINDOW_VALUES:
+            got = f"{window_s:g} s at {sensor.rate_hz:g} Hz"
+            expected = f"at most {MAX_WINDOW_VALUES} values"
+            raise UsageError(f"a window of sensor {sensor.name!r} is too long", expected=expected, got=got)
         samples = round(window_s * sensor.rate_hz)
         if samples < MIN_SAMPLES:
             hint = f"take windows of at least {MIN_SAMPLES / sensor.rate_hz:g} s, or ask for a higher rate"
@@ -148,6 +156,7 @@ def _cut_run(run: Run, plan: _Plan, report: ImportReport) -> _Cut:
     report.drops.merge(DropReport(kept=len(keep), interpolated=int(filled[keep].sum())))
     return _Cut(
         windows={sensor.name: _stacked(sensor, windows[sensor.name], keep, plan) for sensor in run.sensors},
+        begins_s=begins[keep],
         labels=[labels[i] or "" for i in keep] if run.label else [],
         groups=[groups[i] or "" for i in keep] if run.group else [],
     )
@@ -269,9 +278,15 @@ def _counted(cuts: Sequence[_Cut]) -> dict[str, int]:
     return {str(text): int(count) for text, count in zip(texts, counts, strict=True)}
 
 
-def _scale_note(name: str, windows: NDArray[np.float32]) -> list[str]:
-    """Advise a scale where the values are far from order 1, which is what encoders expect (design.md section 2)."""
+def _advise(report: ImportReport, sensor: SensorFile, windows: NDArray[np.float32]) -> None:
+    """Note channels that never change, and a scale where the values are far from order 1, which encoders expect."""
+    stuck = [c for c, still in zip(sensor.columns, np.ptp(windows, axis=(0, 1)) == 0, strict=True) if still]
+    if stuck:
+        report.constant[sensor.name] = len(stuck)
+        report.notes.append(f"{sensor.name}: the recording never changes in {', '.join(stuck)}; is it connected?")
     size = float(np.sqrt(np.square(windows, dtype=np.float64).mean()))
-    if size == 0 or 0.02 <= size <= 50:
-        return []
-    return [f"{name} has values of about {size:.2g}: give a scale, for instance [UNIT/{10 ** round(np.log10(size)):g}]"]
+    if size > 0 and not 0.02 <= size <= 50:
+        scale = 10 ** round(np.log10(size))
+        report.notes.append(
+            f"{sensor.name} has values of about {size:.2g}: give a scale, for instance [UNIT/{scale:g}]"
+        )

@@ -7,7 +7,7 @@ themselves, which `Pairs.read` checks as it reads them, a range of rows at a tim
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,7 +21,7 @@ from edge_cmcl.errors import DataError
 
 __all__ = ["FORMAT", "MIN_SAMPLES", "VERSION", "Pairs", "open_pairs", "write_pairs"]
 
-_DTYPES = {"float32": "F32", "int64": "I64", "uint8": "U8"}
+_DTYPES = {"float32": "F32", "float64": "F64", "int64": "I64", "uint8": "U8"}
 
 
 class Pairs:
@@ -37,6 +37,7 @@ class Pairs:
         source: where the recording comes from, in words.
         labels: int64 (n,), index into `label_names` or -1 for unlabelled; None where the file has none.
         groups: int64 (n,), subject or run of each row; None where the file has none.
+        time: float64 (n,), start of each window in s; None where the file does not say. It rises within a recording.
     """
 
     def __init__(self, file: tensors.TensorFile, layout: Layout) -> None:
@@ -51,12 +52,14 @@ class Pairs:
         self.source: str = layout.source
         self.labels: NDArray[np.int64] | None = file.read("label") if "label" in file.names else None
         self.groups: NDArray[np.int64] | None = file.read("group") if "group" in file.names else None
+        self.time: NDArray[np.float64] | None = file.read("time") if "time" in file.names else None
         self._valid: dict[str, NDArray[np.bool_]] = {
             name: _flags(str(self.path), name, file.read(f"valid.{name}"))
             for name in self.modalities
             if f"valid.{name}" in file.names
         }
         _check_labels(str(self.path), self.labels, self.label_names)
+        _check_time(str(self.path), self.time)
 
     def shape(self, modality: str) -> tuple[int, ...]:
         """Return the shape of one window of `modality`: (T, C) for series, (T, H, W) for frames."""
@@ -68,6 +71,20 @@ class Pairs:
         self._check_known(modality)
         flags = self._valid.get(modality)
         return np.ones(self.n, dtype=np.bool_) if flags is None else flags.copy()
+
+    def window_s(self, modality: str) -> float | None:
+        """Return the length of one window of `modality` in s, None where its rate is unknown."""
+        rate_hz = self.rate_hz.get(modality)
+        samples = self.shape(modality)[0]
+        return samples / rate_hz if rate_hz else None
+
+    def longest_window_s(self, modalities: Iterable[str]) -> float | None:
+        """Return the length of the longest window among `modalities` in s, None where no rate is known.
+
+        Rows whose starts are closer share samples. Names that are not in the file, as of the labels, are passed over.
+        """
+        lengths = [self.window_s(name) for name in modalities if name in self._windows]
+        return max((length for length in lengths if length is not None), default=None)
 
     def read(self, modality: str, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
         """Return windows `start:stop` of `modality`, float32 (rows, T, C) or (rows, T, H, W), C-contiguous.
@@ -128,6 +145,7 @@ def write_pairs(
     labels: ArrayLike | None = None,
     label_names: Sequence[str] = (),
     groups: ArrayLike | None = None,
+    time: ArrayLike | None = None,
     valid: Mapping[str, ArrayLike] | None = None,
     rate_hz: Mapping[str, float] | None = None,
     units: Mapping[str, str] | None = None,
@@ -141,6 +159,7 @@ def write_pairs(
         labels: integers (n,), index into `label_names` or -1 for unlabelled.
         label_names: class names, different and not empty.
         groups: integers (n,), subject or run of each row.
+        time: finite numbers (n,), start of each window in s; rows of one recording stand in order of time.
         valid: per modality booleans or 0/1 (n,), for modalities that are missing in some rows.
         rate_hz: nominal sample rate per modality.
         units: unit of the values per modality, for instance "g" or "A/10".
@@ -157,6 +176,8 @@ def write_pairs(
     for name, column in (("label", labels), ("group", groups)):
         if column is not None:
             arrays[name] = _integers(where, name, column)
+    if time is not None:
+        arrays["time"] = _seconds(where, time)
     for name, column in (valid or {}).items():
         arrays[f"valid.{name}"] = _flags(where, name, np.asarray(column)).astype(np.uint8)
     metadata = {
@@ -170,6 +191,7 @@ def write_pairs(
     described = {name: TensorLayout(a.shape, _DTYPES.get(a.dtype.name, a.dtype.name)) for name, a in arrays.items()}
     layout = check_layout(where, described, metadata)
     _check_labels(where, arrays.get("label"), layout.label_names)
+    _check_time(where, arrays.get("time"))
     for name in layout.windows:
         flags = arrays.get(f"valid.{name}")
         _check_finite(where, name, arrays[name], 0, None if flags is None else flags != 0)
@@ -181,6 +203,13 @@ def _integers(where: str, name: str, column: ArrayLike) -> NDArray[np.int64]:
     if array.dtype.kind not in "iu":
         raise DataError(f"{where}: {name!r} has the wrong dtype", expected="integers", got=array.dtype.name)
     return array.astype(np.int64)
+
+
+def _seconds(where: str, column: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(column)
+    if array.dtype.kind not in "iuf":
+        raise DataError(f"{where}: 'time' has the wrong dtype", expected="seconds", got=array.dtype.name)
+    return array.astype(np.float64)
 
 
 def _flags(where: str, modality: str, column: NDArray[Any]) -> NDArray[np.bool_]:
@@ -195,6 +224,12 @@ def _check_labels(where: str, labels: NDArray[np.int64] | None, names: Sequence[
     if labels is not None and (labels.min() < -1 or labels.max() >= len(names)):
         expected = f"-1 (unlabelled) to {len(names) - 1}, the last of the {len(names)} names"
         raise DataError(f"{where}: a label has no name", expected=expected, got=f"{labels.min()} to {labels.max()}")
+
+
+def _check_time(where: str, time: NDArray[np.float64] | None) -> None:
+    if time is not None and not np.isfinite(time).all():
+        row = int(np.flatnonzero(~np.isfinite(time))[0])
+        raise DataError(f"{where}: row {row} of 'time'", expected="finite seconds", got=str(time[row]))
 
 
 def _check_finite(

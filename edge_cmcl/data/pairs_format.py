@@ -3,6 +3,8 @@
     tensors   NAME        float32 (n, T, C) for series or (n, T, H, W) for frames; one per modality
               label       int64 (n,), -1 for unlabelled, else an index into the names        optional
               group       int64 (n,), subject or run, for splits that do not leak             optional
+              time        float64 (n,), start of each window in s, finite; rows of one        optional
+                          recording stand in order, so where it does not rise another begins
               valid.NAME  uint8 (n,), 0 where the modality is missing in that row             optional
     metadata  format "edge-cmcl/pairs", version "1", and as JSON text: labels (list of names),
               rate_hz (object of numbers), units (object of strings), source (string)
@@ -13,11 +15,13 @@ The same check runs when a file is opened and before one is written, so what is 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edge_cmcl import limits
 from edge_cmcl.errors import DataError
 
 FORMAT = "edge-cmcl/pairs"
@@ -25,13 +29,16 @@ VERSION = "1"
 MIN_SAMPLES = 16
 MAX_RATE_HZ = 1e9
 
-RESERVED = frozenset({"text", "label", "group", "valid"})
+COLUMNS = {"label": "I64", "group": "I64", "time": "F64"}
+"""Tensors that are not windows, but for `valid.NAME`."""
+
+RESERVED = frozenset({"text", "valid", *COLUMNS})
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 @dataclass(frozen=True)
 class TensorLayout:
-    """Shape and safetensors dtype ("F32", "I64", "U8") of one tensor."""
+    """Shape and safetensors dtype ("F32", "F64", "I64", "U8") of one tensor."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -61,7 +68,7 @@ def check_layout(where: str, tensors: Mapping[str, TensorLayout], metadata: Mapp
         DataError: a rule of design.md section 4 is broken.
     """
     _check_version(where, metadata)
-    modalities = sorted(name for name in tensors if name not in ("label", "group") and not name.startswith("valid."))
+    modalities = sorted(name for name in tensors if name not in COLUMNS and not name.startswith("valid."))
     if not modalities:
         raise DataError(f"{where} holds no modality", expected="at least one float32 tensor of windows", got="none")
     for name in modalities:
@@ -121,12 +128,17 @@ def _check_windows(where: str, name: str, tensor: TensorLayout) -> None:
     if n < 1 or samples < MIN_SAMPLES or min(rest) < 1:
         expected = f"at least 1 window of at least {MIN_SAMPLES} samples and 1 channel"
         raise DataError(f"{where}: modality {name!r} is too small", expected=expected, got=str(tensor.shape))
+    most = limits.MAX_CHANNELS if len(rest) == 1 else limits.MAX_FRAME_SIDE
+    if max(rest) > most or math.prod(tensor.shape[1:]) > limits.MAX_WINDOW_VALUES:
+        what = "channels" if len(rest) == 1 else "cells on a side"
+        expected = f"at most {most} {what} and {limits.MAX_WINDOW_VALUES} values in one window"
+        raise DataError(f"{where}: modality {name!r} is too large", expected=expected, got=str(tensor.shape))
 
 
 def _check_column(where: str, name: str, tensor: TensorLayout, n: int, modalities: list[str]) -> None:
     if name.startswith("valid.") and name.removeprefix("valid.") not in modalities:
         raise DataError(f"{where}: {name!r} belongs to no modality", expected=f"valid. and one of {modalities}")
-    dtype = "U8" if name.startswith("valid.") else "I64"
+    dtype = COLUMNS.get(name, "U8")
     if tensor.dtype != dtype or tensor.shape != (n,):
         got = f"{tensor.dtype} {tensor.shape}"
         raise DataError(f"{where}: {name!r} has the wrong dtype or shape", expected=f"{dtype} ({n},)", got=got)
@@ -144,6 +156,11 @@ def _label_names(where: str, metadata: Mapping[str, str], labelled: bool) -> tup
     expected = "a list of different, non-empty names"
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise DataError(f"{where}: metadata 'labels' is wrong", expected=expected, got=_short(names))
+    long = [name for name in names if len(name) > limits.MAX_LABEL_LENGTH or not _is_text(name)]
+    if long or len(names) > limits.MAX_LABELS:
+        expected = f"at most {limits.MAX_LABELS} names of at most {limits.MAX_LABEL_LENGTH} Unicode characters"
+        got = _short(long[0]) if long else f"{len(names)} names"
+        raise DataError(f"{where}: metadata 'labels' is beyond the limits", expected=expected, got=got)
     if len(set(names)) != len(names):
         raise DataError(f"{where}: metadata 'labels' repeats a name", expected=expected, got=_short(names))
     if labelled and not names:
@@ -172,8 +189,9 @@ def _rates(where: str, metadata: Mapping[str, str], modalities: list[str]) -> di
 def _units(where: str, metadata: Mapping[str, str], modalities: list[str]) -> dict[str, str]:
     units = _object(where, metadata, "units", modalities)
     for name, unit in units.items():
-        if not isinstance(unit, str):
-            raise DataError(f"{where}: unit of {name!r} is wrong", expected="a string", got=_short(unit))
+        if not isinstance(unit, str) or len(unit) > limits.MAX_UNIT_LENGTH or not _is_text(unit):
+            expected = f"a string of at most {limits.MAX_UNIT_LENGTH} Unicode characters"
+            raise DataError(f"{where}: unit of {name!r} is wrong", expected=expected, got=_short(unit))
     return units
 
 
@@ -182,6 +200,11 @@ def _source(where: str, metadata: Mapping[str, str]) -> str:
     if not isinstance(source, str):
         raise DataError(f"{where}: metadata 'source' is wrong", expected="a string", got=_short(source))
     return source
+
+
+def _is_text(value: str) -> bool:
+    """Return whether a string from JSON can be written as UTF-8: a lone surrogate cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _short(value: object) -> str:

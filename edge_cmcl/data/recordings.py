@@ -12,8 +12,8 @@ import csv
 import difflib
 import importlib
 import itertools
-import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -23,14 +23,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_cmcl.data.recording_hints import ISO_EXAMPLE, ISO_TIME, OTHER_DATE, check_first_line, number_hint
 from edge_cmcl.errors import DataError, MissingExtraError
 
 TIME_UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 ISO = "iso"
 
+# The last three: damaged in the middle, encrypted, compressed by a method that Python lacks.
+_NPZ_ERRORS = (
+    *(ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile),
+    *(zlib.error, RuntimeError, NotImplementedError),
+)
+
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none"})
 _CHUNK_ROWS = 65536
-_ISO_TIME = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(\.\d+)?(?:(Z)|([+-])(\d\d):?(\d\d))?")
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ def _read_csv(path: Path, wanted: Wanted) -> dict[str, Any]:
             file.seek(0)
             rows = csv.reader(file, delimiter=delimiter)
             header = [name.strip() for name in next(rows, [])]
+            check_first_line(path, header, parts)
             places = {name: _place(path, header, name) for name in parts}
             for start, chunk in _chunks(path, rows, len(header)):
                 for name, place in places.items():
@@ -150,8 +157,8 @@ def _float(path: Path, name: str, cell: str, row: int, decimal_comma: bool) -> f
     try:
         return float(cell.replace(",", ".") if decimal_comma else cell)
     except ValueError as error:
-        got = f"{cell[:40]!r} in data row {row}"
-        raise DataError(f"{path}: column {name!r} is not numeric", expected="numbers", got=got) from error
+        got, hint = f"{cell[:40]!r} in data row {row}", number_hint(name, cell.strip(), row)
+        raise DataError(f"{path}: column {name!r} is not numeric", expected="numbers", got=got, hint=hint) from error
 
 
 def _read_parquet(path: Path, wanted: Wanted) -> dict[str, Any]:
@@ -159,7 +166,7 @@ def _read_parquet(path: Path, wanted: Wanted) -> dict[str, Any]:
         pa: Any = importlib.import_module("pyarrow")
         pq: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
-        hint = "pip install 'edge-cmcl[host]', or export the recording as CSV"
+        hint = "pip install '.[host]' in a checkout of edge-cmcl, or export the recording as CSV"
         raise MissingExtraError("reading Parquet needs pyarrow", expected="pyarrow", got="none", hint=hint) from error
     try:
         with pq.ParquetFile(path) as file:
@@ -198,14 +205,15 @@ def _read_npy(path: Path, wanted: Wanted) -> dict[str, Any]:
 def _read_npz(path: Path, wanted: Wanted) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            for name in file.files:
-                array = file[name]
+        # Opened here, and by this class: `np.load` keeps a damaged file open, and takes a single array for an archive.
+        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
+            for name in archive.files:
+                array = archive[name]
                 if array.ndim == 1:
                     columns[name] = array
                 elif array.ndim == 2:
                     columns.update({f"{name}.{i}": array[:, i] for i in range(array.shape[1])})
-    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except _NPZ_ERRORS as error:
         raise DataError(f"{path} is not a readable NumPy file", got=str(error)) from error
     for name in wanted.names():
         _place(path, list(columns), name)
@@ -272,15 +280,16 @@ def _times(path: Path, name: str, unit: str, column: Any) -> NDArray[np.float64]
 
 def _iso_seconds(path: Path, name: str, cell: str, row: int) -> float:
     """Return the seconds since 1970 of an ISO 8601 time; without a zone it counts as UTC."""
-    match = _ISO_TIME.fullmatch(cell)
+    match = ISO_TIME.fullmatch(cell)
     try:
         if match is None:
             raise ValueError(cell)
         base, fraction, _, sign, hours, minutes = match.groups()
         moment = datetime.fromisoformat(base).replace(tzinfo=timezone.utc)
     except ValueError as error:
-        expected = "ISO 8601 such as 2025-03-01T12:00:00.125"
+        expected = f"ISO 8601 such as {ISO_EXAMPLE}"
         got = f"{cell[:40]!r} in data row {row}"
-        raise DataError(f"{path}: column {name!r} is no time", expected=expected, got=got) from error
+        hint = "write day, month and year the other way round" if OTHER_DATE.match(cell) else ""
+        raise DataError(f"{path}: column {name!r} is no time", expected=expected, got=got, hint=hint) from error
     zone = timedelta(hours=int(hours or 0), minutes=int(minutes or 0)).total_seconds()
     return moment.timestamp() + float(fraction or 0) - (-zone if sign == "-" else zone)

@@ -88,6 +88,7 @@ class SimulatedMachine:
         labels: int64 (n,), index into `label_names`.
         label_names: the health states.
         groups: int64 (n,), the run of each row; a run is one drive cycle in one state.
+        time_s: float64 (n,), start of each window; the runs follow each other.
         valid: per sensor bool (n,), False where more than 20 % of the samples are missing (the window is zeros).
         speed_hz: float64 (n,), true mean shaft speed.
         load: float64 (n,), true mean load.
@@ -99,6 +100,7 @@ class SimulatedMachine:
     labels: NDArray[np.int64]
     label_names: tuple[str, ...]
     groups: NDArray[np.int64]
+    time_s: NDArray[np.float64]
     valid: dict[str, NDArray[np.bool_]]
     speed_hz: NDArray[np.float64]
     load: NDArray[np.float64]
@@ -201,6 +203,7 @@ def simulate(
         labels=states[groups],
         label_names=machine.STATES,
         groups=groups,
+        time_s=np.arange(n_windows, dtype=np.float64) * WINDOW_S,
         valid={name: valid for name, (_, valid) in mended.items()},
         speed_hz=speed_hz,
         load=load,
@@ -246,6 +249,7 @@ def write_simulated(
         labels=made.labels if labelled else None,
         label_names=made.label_names if labelled else (),
         groups=made.groups,
+        time=made.time_s,
         valid={name: valid for name, valid in made.valid.items() if not valid.all()},
         rate_hz={name: SENSORS[name].rate_hz for name in made.windows},
         units={name: SENSORS[name].unit for name in made.windows},

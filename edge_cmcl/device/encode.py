@@ -17,6 +17,9 @@ from edge_cmcl.durable import storage_errors
 from edge_cmcl.errors import DataError
 from edge_cmcl.progress import Progress, silent
 
+_ROUNDING = 1e-6
+"""Equal windows may differ by so much, relative, in what single precision makes of them."""
+
 CHUNK = 256
 """Rows that are standardised and multiplied at once; bounds memory whatever the number of windows."""
 
@@ -45,11 +48,18 @@ class EncodedModality:
         raw: (n, width) float32 on disk; rows without the modality are zero.
         valid: (n,) bool.
         statistics: of the valid rows.
+        paired: (n,) bool, rows that the update learns from, with the anchor and a partner; None for all.
     """
 
     raw: NDArray[np.float32]
     valid: NDArray[np.bool_]
     statistics: Statistics
+    paired: NDArray[np.bool_] | None = None
+
+    @property
+    def learned(self) -> NDArray[np.bool_]:
+        """Rows (n,) of the modality that the update learns from, and so has to remember."""
+        return self.valid if self.paired is None else self.valid & self.paired
 
     def features(self, statistics: Statistics) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Yield (rows, unit features (rows, width)) chunk by chunk; rows without the modality are zero."""
@@ -60,11 +70,26 @@ class EncodedModality:
             yield rows, features
 
 
-def encode(pairs: Pairs, modality: str, encoder: Encoder, folder: Path, progress: Progress = silent) -> EncodedModality:
+def encode(
+    pairs: Pairs,
+    modality: str,
+    encoder: Encoder,
+    folder: Path,
+    progress: Progress = silent,
+    paired: NDArray[np.bool_] | None = None,
+) -> EncodedModality:
     """Encode every window of `modality` in `pairs` into a cache file in `folder`.
 
+    Args:
+        pairs: the recording.
+        modality: the sensor.
+        encoder: its encoder.
+        folder: for the cache.
+        progress: told each batch.
+        paired: see `EncodedModality`.
+
     Raises:
-        DataError: a window does not fit the modality or is not finite, or no row has the modality.
+        DataError: a window does not fit the modality or is not finite, no row has the modality, or it never changes.
         StorageError: there is no room for the cache.
     """
     valid = pairs.valid(modality)
@@ -72,6 +97,7 @@ def encode(pairs: Pairs, modality: str, encoder: Encoder, folder: Path, progress
         raise DataError(f"{pairs.path} has no valid window of {modality}", expected="at least one", got="none")
     raw = cache_array(folder / f"{modality}.raw.npy", (pairs.n, encoder.width))
     running = RunningStatistics(encoder.width)
+    lowest, highest = np.full(encoder.width, np.inf), np.full(encoder.width, -np.inf)
     for start in range(0, pairs.n, BATCH):
         stop = min(start + BATCH, pairs.n)
         outputs = encoder(pairs.read(modality, start, stop))
@@ -83,6 +109,22 @@ def encode(pairs: Pairs, modality: str, encoder: Encoder, folder: Path, progress
                 hint="check the values' unit and scale: they should be of order of magnitude 1",
             )
         raw[start:stop] = outputs
-        running.update(outputs[valid[start:stop]])
+        there = outputs[valid[start:stop]]
+        running.update(there)
+        lowest = np.minimum(lowest, there.min(axis=0, initial=np.inf))
+        highest = np.maximum(highest, there.max(axis=0, initial=-np.inf))
         progress(f"encode {modality}", stop, pairs.n)
-    return EncodedModality(raw, valid, running.statistics())
+    _check_alive(pairs, modality, lowest, highest)
+    return EncodedModality(raw, valid, running.statistics(), paired)
+
+
+def _check_alive(pairs: Pairs, modality: str, lowest: NDArray[np.float64], highest: NDArray[np.float64]) -> None:
+    """Refuse a dead sensor: where no output of the encoder varies, there is nothing to align."""
+    size = np.maximum(np.abs(lowest), np.abs(highest))
+    if (highest - lowest <= _ROUNDING * size).all():
+        raise DataError(
+            f"{modality} never changes in {pairs.path}",
+            expected="windows that vary",
+            got="a constant: every window gives the same features",
+            hint=f"check that {modality} is connected and records, or leave it out with --with",
+        )

@@ -11,7 +11,6 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edge_cmcl.continual.alignment import PENALTIES, canonical, ridge, unit_scale
-from edge_cmcl.data.splits import folds
 from edge_cmcl.device.features import unit
 from edge_cmcl.device.judging import Judge
 from edge_cmcl.device.members import Member
@@ -122,22 +121,22 @@ def cross_validate(
     session: ort.InferenceSession,
     members: Sequence[Member],
     ids: NDArray[np.int64],
-    groups: NDArray[np.int64] | None,
+    splits: Sequence[tuple[Rows, Rows]],
     dimensions: int,
     *,
     seed: int = 0,
     deadline: float = float("inf"),
     progress: Progress = silent,
 ) -> CrossValidation:
-    """Choose penalty, learning rate and epochs, and judge the update, on held-out groups or blocks of time.
+    """Choose penalty, learning rate and epochs, and judge the update, on the held-out rows of `splits`.
 
     The judgement is that of the chosen epoch and penalty on the pairs they were chosen by: slightly optimistic.
     """
     began = time.monotonic()
     deadline = began + (deadline - began) * _JUDGING_SHARE
     judge = Judge(members, ids)
-    splits = _enough(folds(ids.shape[1], groups, FOLDS))
-    penalty = _choose_penalty(members, ids, splits, judge, dimensions)
+    splits = _enough(splits)
+    penalty = choose_penalty(members, ids, splits, judge, dimensions)
     rates = (LEARNING_RATE,) if penalty else (LEARNING_RATE, FULL_LEARNING_RATE)
     scores = np.full((len(rates), MAX_EPOCHS + 1, len(judge.pairs), ids.shape[1]), np.nan)
     waiting = len(splits) * len(rates)
@@ -218,7 +217,7 @@ class _Fold:
         return time.monotonic() < deadline
 
 
-def _choose_penalty(
+def choose_penalty(
     members: Sequence[Member],
     ids: NDArray[np.int64],
     splits: Sequence[tuple[Rows, Rows]],
@@ -243,7 +242,7 @@ def _choose_penalty(
     return PENALTIES[int(np.flatnonzero(means >= means[best] - error).max())]
 
 
-def _enough(splits: list[tuple[Rows, Rows]]) -> list[tuple[Rows, Rows]]:
+def _enough(splits: Sequence[tuple[Rows, Rows]]) -> Sequence[tuple[Rows, Rows]]:
     held_out = np.cumsum([len(rows) for _, rows in splits])
     return splits[: int(np.searchsorted(held_out, ENOUGH_JUDGED)) + 1]
 

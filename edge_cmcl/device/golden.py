@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,9 @@ from edge_cmcl.device.features import standardise, unit
 from edge_cmcl.device.model import statistics_of
 
 COUNT = 4
+MAX_BYTES = 8 << 20
+"""Of the windows in float32: every generation carries them, so large frames get fewer windows, but at least one."""
+
 TOLERANCE = 1e-3
 """Largest difference of a golden embedding's numbers that the self-test accepts on another machine."""
 
@@ -23,13 +27,17 @@ class _Encode(Protocol):
 
 
 def golden_windows(modality: str, record: ModalityRecord, samples: int) -> NDArray[np.float32]:
-    """Return (4, samples, ...) windows of `modality` in recorded units: sines and noise, never recorded data."""
+    """Return (count, samples, ...) windows of `modality` in recorded units: sines and noise, never recorded data.
+
+    `count` is 4, or as many as fit into `MAX_BYTES`, at least 1.
+    """
     seed = int.from_bytes(hashlib.sha256(f"golden/{modality}".encode()).digest()[:4], "little")
     rng = np.random.RandomState(seed)
     shape = tuple(record.frame) if record.frame else (record.channels or 1,)
+    count = max(1, min(COUNT, MAX_BYTES // (4 * samples * math.prod(shape))))
     time = np.linspace(0.0, 1.0, samples).reshape(1, samples, *[1] * len(shape))
-    cycles, phase = (rng.uniform(low, high, (COUNT, 1, *shape)) for low, high in ((1.0, 6.0), (0.0, 2 * np.pi)))
-    waves = np.sin(2 * np.pi * cycles * time + phase) + 0.1 * rng.standard_normal((COUNT, samples, *shape))
+    cycles, phase = (rng.uniform(low, high, (count, 1, *shape)) for low, high in ((1.0, 6.0), (0.0, 2 * np.pi)))
+    waves = np.sin(2 * np.pi * cycles * time + phase) + 0.1 * rng.standard_normal((count, samples, *shape))
     return (record.scale * waves).astype(np.float32)
 
 

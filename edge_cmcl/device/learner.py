@@ -22,6 +22,7 @@ from edge_cmcl.device.encode import EncodedModality, cache_array, encode
 from edge_cmcl.device.features import Statistics
 from edge_cmcl.device.fitting import CrossValidation, cross_validate, fit
 from edge_cmcl.device.members import Member, known_member, new_member
+from edge_cmcl.device.memory import peak_memory_bytes
 from edge_cmcl.device.model import Model, statistics_of
 from edge_cmcl.device.next_generation import LearnedModality, learned_modality, next_generation, write_modality
 from edge_cmcl.device.outcome import PairOutcome, outcomes, pair_records
@@ -52,6 +53,8 @@ class UpdateReport:
         seconds: wall time by stage.
         peak_memory_bytes: largest resident size of the process.
         budget_exhausted: whether a time budget ended training early.
+        learned_before: counter of the generation that learned the anchor from this very file, None where none did. What
+            is held out to judge was learned then, so the figures flatter.
     """
 
     modality: str
@@ -70,6 +73,7 @@ class UpdateReport:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_bytes: int = 0
     budget_exhausted: bool = False
+    learned_before: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the report in JSON types."""
@@ -95,6 +99,7 @@ def update(
     modality: str,
     *,
     partners: Sequence[str] | None = None,
+    task: str = "",
     budget_s: float | None = None,
     dry_run: bool = False,
     threads: int = 0,
@@ -108,6 +113,8 @@ def update(
         pairs: synchronised windows of the modality and its partners.
         modality: what to learn; a modality the generation knows is refined.
         partners: whom to align it with; by default every known modality in the data, and the labels.
+        task: what the recording is of, where the same modalities are learned in several places: what was learned of
+            another task is remembered beside it, where the same task replaces its own older part.
         budget_s: seconds after which training stops; what was reached by then is committed.
         dry_run: do everything but commit.
         threads: CPU threads of one operator; 0 for one per core.
@@ -122,16 +129,18 @@ def update(
     deadline = time.monotonic() + budget_s if budget_s is not None else float("inf")
     clock = _Clock()
     with store.writer(), store.scratch() as folder:
+        device = store.state().device_id  # first: a damaged state must not cost the training
         model = Model(store.load(CURRENT), threads=threads)
-        plan = make_plan(model, pairs, modality, partners)
+        plan = make_plan(model, pairs, modality, partners, task)
         report = UpdateReport(modality, plan.partners, tuple(sorted(plan.new)), plan.rows)
+        report.learned_before = plan.learned_before
         encoded = {name: _encode(model, plan, pairs, name, folder, progress) for name in plan.members}
         clock.stage("encode")
         members = [_member(model, plan, name, encoded[name], folder) for name in plan.members]
         clock.stage("space")
         dimensions = model.generation.embedding_dim
         judged = cross_validate(
-            model.step_session, members, plan.ids, plan.blocks, dimensions,
+            model.step_session, members, plan.ids, plan.splits, dimensions,
             seed=seed, deadline=deadline, progress=progress,
         )  # fmt: skip
         clock.stage("judge")
@@ -140,12 +149,11 @@ def update(
         )
         clock.stage("train")
         _judge(report, plan, judged, deadline)
-        device = store.state().device_id
         learned = [
             learned_modality(
                 model, member.name, plan.records[member.name],
                 _adapter(model, plan, member.name, weight, encoded[member.name]),
-                member.sketch, device, plan.members,
+                member.sketch, device, plan.members, task,
             )
             for member, weight in zip(members, weights, strict=True)
         ]  # fmt: skip
@@ -155,20 +163,13 @@ def update(
             _commit(store, model, plan, pairs, learned, report)
             clock.stage("commit")
     report.seconds = clock.seconds
-    report.peak_memory_bytes = _peak_memory_bytes()
+    report.peak_memory_bytes = peak_memory_bytes()
     return report
-
-
-def _peak_memory_bytes() -> int:
-    """Return the largest resident size of this program; `getrusage` would count what started it, too (proc(5))."""
-    status = Path("/proc/self/status").read_text()
-    peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(peak.split()[1]) * 1024
 
 
 def _encode(model: Model, plan: Plan, pairs: Pairs, name: str, folder: Path, progress: Progress) -> EncodedModality:
     if name != TEXT:
-        return encode(pairs, name, model.make_encoder(name, plan.records[name]), folder, progress)
+        return encode(pairs, name, model.make_encoder(name, plan.records[name]), folder, progress, plan.paired)
     labels = plan.ids[plan.partners.index(TEXT)]
     features = label_features(pairs.label_names)
     raw = cache_array(folder / "text.raw.npy", (len(labels), features.shape[1]))
@@ -215,7 +216,7 @@ def _commit(
             records[each.name] = write_modality(store, model, each, encoder, samples, pairs.label_names)
         metrics = {"update": {"pairs": plan.rows, "epochs": report.epochs, "steps": report.steps}}
         device = store.state().device_id
-        judged = pair_records(plan, device, report.judged)
+        judged = pair_records(plan, device, report.judged, model.generation)
         generation = next_generation(model, device, records, learned, judged, metrics)
         report.committed = store.commit(generation, [CURRENT, generation_tag(generation)])
     report.counter = generation.counter

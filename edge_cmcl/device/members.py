@@ -84,7 +84,7 @@ def new_member(name: str, encoded: EncodedModality, statistics: Statistics, fold
 def _sketch(encoded: EncodedModality, statistics: Statistics) -> FrequentDirections:
     directions = FrequentDirections(encoded.raw.shape[1])
     for rows, features in encoded.features(statistics):
-        directions.update(features[encoded.valid[rows]])
+        directions.update(features[encoded.learned[rows]])
     return directions
 
 

@@ -58,9 +58,9 @@ class LearnedModality:
     references: tuple[str, ...]
 
 
-def origin_id(device: str, members: Sequence[str]) -> str:
-    """Return the id of the origin that aligning `members` on `device` makes; the same members give the same id."""
-    text = f"{device}:{'+'.join(sorted(members))}"
+def origin_id(device: str, members: Sequence[str], task: str = "") -> str:
+    """Return the id of the origin that aligning `members` on `device` makes; equal members and task, equal id."""
+    text = f"{device}:{'+'.join(sorted(members))}" + (f"@{task}" if task else "")
     return text if len(text) <= _MAX_ORIGIN_ID else f"{device}:{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
 
@@ -72,6 +72,7 @@ def learned_modality(
     sketch: Sketch,
     device: str,
     members: Sequence[str],
+    task: str = "",
 ) -> LearnedModality:
     """Return what `name` has become: its origins with this step's, and how far the older ones have moved at most."""
     data = adapter_to_bytes(adapter)
@@ -87,7 +88,7 @@ def learned_modality(
         return certify(name, origin.id, origin.sketch, adapter.weight, learned, origin.carried)
 
     step = Origin(
-        id=origin_id(device, members),
+        id=origin_id(device, members, task),
         revision=0,
         device=device,
         modality=name,
@@ -150,8 +151,8 @@ def next_generation(
         for modality in learned
         for c in modality.certificates
     )
-    replaced = {(pair.modalities, pair.origin) for pair in pairs}
-    older = tuple(pair for pair in old.pairs if (pair.modalities, pair.origin) not in replaced)
+    replaced = {(frozenset(pair.modalities), pair.origin) for pair in pairs}
+    older = tuple(pair for pair in old.pairs if (frozenset(pair.modalities), pair.origin) not in replaced)
     return Generation.model_validate(
         {
             "name": old.name,

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from edge_cmcl.bundle import PairRecord
+from edge_cmcl.bundle import Generation, PairRecord
 from edge_cmcl.continual.metrics import bootstrap_interval, chance_mrr
 from edge_cmcl.device.fitting import CrossValidation
 from edge_cmcl.device.next_generation import origin_id
-from edge_cmcl.device.plan import Plan
+from edge_cmcl.device.plan import RECORDINGS, Plan, learned_from
+
+MAX_RECORDINGS = 200
+"""Digests that a pair keeps of what it was learned from, the latest ones."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,14 @@ class PairOutcome:
     interval: tuple[float, float]
     change: tuple[float, float] | None
 
+    @property
+    def no_better_than_chance(self) -> bool:
+        """Whether the interval of a newly learned pair reaches down to chance: it may have learned nothing."""
+        return self.before is None and self.interval[0] <= self.chance
+
     def as_json(self) -> dict[str, Any]:
         """Return the outcome in JSON types."""
-        return vars(self).copy()
+        return {**vars(self), "no_better_than_chance": self.no_better_than_chance}
 
 
 def outcomes(plan: Plan, judged: CrossValidation) -> list[PairOutcome]:
@@ -50,12 +58,19 @@ def outcomes(plan: Plan, judged: CrossValidation) -> list[PairOutcome]:
     return [_outcome(plan, judged, int(place)) for place in np.flatnonzero(occurring)]
 
 
-def pair_records(plan: Plan, device: str, found: Sequence[PairOutcome]) -> tuple[PairRecord, ...]:
-    """Return what the generation keeps of the pairs that the update learned (those with the anchor)."""
+def pair_records(plan: Plan, device: str, found: Sequence[PairOutcome], before: Generation) -> tuple[PairRecord, ...]:
+    """Return what the generation after `before` keeps of the pairs that the update learned (those with the anchor)."""
+    origin = origin_id(device, plan.members, plan.task)
+
+    def recordings(modalities: tuple[str, str]) -> dict[str, Any]:
+        same = [pair for pair in before.pairs if {*pair.modalities} == {*modalities} and pair.origin == origin]
+        known = {**learned_from(same, plan.anchor), plan.recording: before.counter + 1}
+        return dict(sorted(known.items(), key=lambda entry: entry[1])[-MAX_RECORDINGS:])
+
     return tuple(
         PairRecord(
             modalities=outcome.modalities,
-            origin=origin_id(device, plan.members),
+            origin=origin,
             n=plan.rows,
             metrics={
                 "mrr": outcome.after,
@@ -63,6 +78,7 @@ def pair_records(plan: Plan, device: str, found: Sequence[PairOutcome]) -> tuple
                 "mrr_chance": outcome.chance,
                 "judged": outcome.n,
                 "gallery": outcome.gallery,
+                RECORDINGS: recordings(outcome.modalities),
             },
         )
         for outcome in found

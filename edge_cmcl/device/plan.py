@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_cmcl.bundle import ModalityRecord
+from edge_cmcl.bundle import ModalityRecord, PairRecord
 from edge_cmcl.data import Pairs
-from edge_cmcl.data.splits import folds
+from edge_cmcl.data.splits import Rows, folds, hold_out
 from edge_cmcl.device.encoders import NO_BLOB
+from edge_cmcl.device.fits import LABELS_HINT, check_fit, check_holds
 from edge_cmcl.device.fitting import FOLDS
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.text import TEXT, WIDTH
@@ -24,8 +29,17 @@ MIN_PAIRS = 16
 _MIN_FITTED = 8
 """Each part of cross-validation fits a new adapter on at least so many pairs."""
 
+RECORDINGS = "recordings"
+"""In a pair's metrics: digest of each file that the pair was learned from, and the counter of the generation."""
+
+_READ_BYTES = 1 << 20
+_TASK = re.compile(r"[A-Za-z0-9._-]{0,48}")
 _ORDINARY = (0.05, 20.0)
-_SAMPLED_ROWS = 256
+_SAMPLED_ROWS, _SAMPLED_BYTES = 256, 16 << 20
+
+
+Splits = list[tuple[Rows, Rows]]
+"""(training rows, held-out rows) of each part of cross-validation."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +53,11 @@ class Plan:
         new: members without an adapter.
         ids: (S, n) int64: equal ids are positives of each other, -1 a missing partner (or anchor).
         groups: (n,) int64 or None, subject or run of each row.
-        blocks: (n,) int64, rows that are held out together when the update is judged; None for blocks of time.
+        splits: rows to train on and rows to hold out, each time the update is judged; no window is on both sides.
         rows: number of rows that have the anchor and at least one partner.
+        task: what the recording is of; the same modalities under another task are remembered beside each other.
+        recording: "sha256:HEX" of the pairs file.
+        learned_before: counter of the generation that learned the anchor from this very file, None where none did.
     """
 
     anchor: str
@@ -49,8 +66,16 @@ class Plan:
     new: frozenset[str]
     ids: NDArray[np.int64]
     groups: NDArray[np.int64] | None
-    blocks: NDArray[np.int64] | None
+    splits: Splits
     rows: int
+    task: str = ""
+    recording: str = ""
+    learned_before: int | None = None
+
+    @property
+    def paired(self) -> NDArray[np.bool_]:
+        """Rows (n,) that have the anchor and at least one partner."""
+        return np.asarray((self.ids >= 0).any(axis=0))
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -58,7 +83,7 @@ class Plan:
         return (self.anchor, *self.partners)
 
 
-def make_plan(model: Model, pairs: Pairs, anchor: str, partners: Sequence[str] | None = None) -> Plan:
+def make_plan(model: Model, pairs: Pairs, anchor: str, partners: Sequence[str] | None = None, task: str = "") -> Plan:
     """Decide what learning `anchor` from `pairs` involves.
 
     Args:
@@ -66,13 +91,17 @@ def make_plan(model: Model, pairs: Pairs, anchor: str, partners: Sequence[str] |
         pairs: synchronised windows.
         anchor: the modality to learn; one that the generation knows is refined.
         partners: whom to align it with; by default every known modality in the data, and the labels.
+        task: see `Plan`.
 
     Raises:
-        UsageError: the anchor is "text", or a partner is the anchor.
+        UsageError: the anchor is "text", a partner is the anchor, or the task's name cannot be used.
         DataError: the data lack a modality, do not fit it, or have too few pairs.
     """
     if anchor == TEXT:
         raise UsageError("labels are learned with a sensor", expected="--modality SENSOR", got=TEXT)
+    if not _TASK.fullmatch(task):
+        expected = "at most 48 letters, digits and . _ -"
+        raise UsageError(f"{task[:60]!r} cannot name a task", expected=expected, got=repr(task[:60]))
     known = set(model.modalities)
     _require(pairs, anchor)
     chosen = tuple(dict.fromkeys(partners)) if partners else _default_partners(pairs, anchor, known)
@@ -86,9 +115,33 @@ def make_plan(model: Model, pairs: Pairs, anchor: str, partners: Sequence[str] |
     records = {
         name: model.record(name) if name in known else _new_record(model, pairs, name) for name in (anchor, *chosen)
     }
+    for name in sorted({anchor, *chosen} & known - {TEXT}):
+        check_fit(pairs, name, name, records[name])
     new = frozenset({anchor, *chosen} - known)
-    blocks = _blocks(pairs, ids, _fitted(anchor, chosen, new, ids))
-    return Plan(anchor, chosen, records, new, ids, pairs.groups, blocks, rows)
+    splits = _splits(pairs, (anchor, *chosen), ids, _fitted(anchor, chosen, new, ids))
+    recording = _digest(pairs.path)
+    before = learned_from(model.generation.pairs, anchor).get(recording)
+    return Plan(anchor, chosen, records, new, ids, pairs.groups, splits, rows, task, recording, before)
+
+
+def learned_from(pairs: Sequence[PairRecord], modality: str) -> dict[str, int]:
+    """Return the recordings that `modality` was learned from, by digest, and which generation did: its counter."""
+    found: dict[str, int] = {}
+    for pair in pairs:
+        recordings = pair.metrics.get(RECORDINGS)
+        if modality in pair.modalities and isinstance(recordings, dict):
+            for name, counter in recordings.items():
+                if isinstance(counter, int):
+                    found[name] = max(counter, found.get(name, 0))
+    return found
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(_READ_BYTES):
+            digest.update(part)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _default_partners(pairs: Pairs, anchor: str, known: set[str]) -> tuple[str, ...]:
@@ -107,14 +160,9 @@ def _default_partners(pairs: Pairs, anchor: str, known: set[str]) -> tuple[str, 
 
 def _require(pairs: Pairs, name: str) -> None:
     if name == TEXT and pairs.labels is None:
-        raise DataError(f"{pairs.path} has no labels", expected="a label per window", got="none")
-    if name != TEXT and name not in pairs.modalities:
-        raise DataError(
-            f"{pairs.path} has no windows of {name}",
-            expected=name,
-            got=", ".join(pairs.modalities),
-            hint="record it first, or correct the modality's name",
-        )
+        raise DataError(f"{pairs.path} has no labels", expected="a label per window", got="none", hint=LABELS_HINT)
+    if name != TEXT:
+        check_holds(pairs, name)
 
 
 def _ids(pairs: Pairs, anchor: str, partners: Sequence[str]) -> NDArray[np.int64]:
@@ -156,43 +204,58 @@ def _fitted(anchor: str, partners: Sequence[str], new: frozenset[str], ids: NDAr
     return np.array(masks or [present.any(axis=0)])
 
 
-def _blocks(pairs: Pairs, ids: NDArray[np.int64], fitted: NDArray[np.bool_]) -> NDArray[np.int64] | None:
-    """Return what is held out together: groups, or blocks of time, where every part can fit each new adapter.
+def _splits(pairs: Pairs, members: Sequence[str], ids: NDArray[np.int64], fitted: NDArray[np.bool_]) -> Splits:
+    """Return what is held out: groups, or blocks of time, where every part can fit each new adapter.
 
     Where they cannot, because the rarest partner occurs in one of them only, the moments with it and those without it
     are each cut into blocks of time.
     """
     paired = np.asarray((ids >= 0).any(axis=0))
+    time, window_s = pairs.time, pairs.longest_window_s(members)
 
-    def serves(blocks: NDArray[np.int64] | None) -> bool:
+    def serves(splits: Splits) -> bool:
         return all(
             bool(fitted[:, training].sum(axis=1).min() >= _MIN_FITTED and paired[held_out].any())
-            for training, held_out in folds(pairs.n, blocks, FOLDS)
+            for training, held_out in splits
         )
 
-    if serves(pairs.groups):
-        return pairs.groups
+    splits = folds(pairs.n, pairs.groups, FOLDS, time=time, window_s=window_s)
+    if serves(splits):
+        return splits
     rarest = fitted[fitted.sum(axis=1).argmin()]
-    blocks = np.zeros(pairs.n, dtype=np.int64)
+    parts = np.zeros(pairs.n, dtype=np.int64)
     for rows in (np.flatnonzero(rarest), np.flatnonzero(~rarest)):
-        blocks[rows] = np.arange(len(rows)) * FOLDS // max(len(rows), 1)
-    if not serves(blocks):
+        parts[rows] = np.arange(len(rows)) * FOLDS // max(len(rows), 1)
+    splits = hold_out(parts, time=time, window_s=window_s)
+    if serves(splits):
+        return splits
+    if serves(hold_out(parts, guard=0)):
         raise DataError(
-            f"{pairs.path} has each partner in another part of the recording",
-            expected="partners that occur throughout",
-            got="no way to hold out pairs of one and still learn the other",
-            hint="learn one partner after the other, each with its own --with",
+            f"{pairs.path} is too short to judge what is learned from it",
+            expected=f"at least {_MIN_FITTED} pairs that share no sample with those held out",
+            got=f"{int(paired.sum())} windows that overlap",
+            hint="record longer, or make windows that overlap less",
         )
-    return blocks
+    raise DataError(
+        f"{pairs.path} has each partner in another part of the recording",
+        expected="partners that occur throughout",
+        got="no way to hold out pairs of one and still learn the other",
+        hint="learn one partner after the other, each with its own --with",
+    )
 
 
 def _new_record(model: Model, pairs: Pairs, name: str) -> ModalityRecord:
-    generation = model.generation
     if name == TEXT:
         return ModalityRecord(kind="text", encoder="text", width=WIDTH, adapter_blob=NO_BLOB)
+    generation = model.generation
+    widths = [record.width for record in generation.modalities.values() if record.encoder == "universal"]
+    return universal_record(pairs, name, max(widths, default=DEFAULT_WIDTH), generation.universal)
+
+
+def universal_record(pairs: Pairs, name: str, width: int, encoder_blob: str = NO_BLOB) -> ModalityRecord:
+    """Return what a generation says of a sensor that it first meets in `pairs`, and gives the universal encoder."""
     shape = pairs.shape(name)
     rate_hz = pairs.rate_hz.get(name)
-    widths = [record.width for record in generation.modalities.values() if record.encoder == "universal"]
     return ModalityRecord(
         kind="frames" if len(shape) == 3 else "series",
         channels=None if len(shape) == 3 else shape[1],
@@ -202,8 +265,8 @@ def _new_record(model: Model, pairs: Pairs, name: str) -> ModalityRecord:
         unit=pairs.units.get(name, ""),
         scale=_scale(pairs, name),
         encoder="universal",
-        encoder_blob=generation.universal,
-        width=max(widths, default=DEFAULT_WIDTH),
+        encoder_blob=encoder_blob,
+        width=width,
         adapter_blob=NO_BLOB,
     )
 
@@ -216,8 +279,12 @@ def _scale(pairs: Pairs, name: str) -> float:
     """
     valid = pairs.valid(name)
     first = int(np.flatnonzero(valid)[0])
-    rows = slice(first, first + _SAMPLED_ROWS)
+    count = max(1, min(_SAMPLED_ROWS, _SAMPLED_BYTES // (4 * math.prod(pairs.shape(name)))))
+    rows = slice(first, first + count)
     windows = pairs.read(name, rows.start, rows.stop)[valid[rows]]
-    spread = float(np.sqrt(windows.var(axis=(0, 1), dtype=np.float64).mean()))
+    mean = windows.mean(axis=(0, 1), dtype=np.float64)
+    # Window by window: all of them in double precision would take several times the memory of the sample.
+    squares = sum(np.square(window - mean).sum(axis=0) for window in windows)
+    spread = float(np.sqrt(np.mean(squares / (len(windows) * windows.shape[1]))))
     low, high = _ORDINARY
     return 1.0 if spread == 0.0 or low <= spread <= high else float(f"{spread:.1g}")

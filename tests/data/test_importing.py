@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_cmcl.data.import_report import rate_warnings
 from edge_cmcl.data.import_spec import ColumnFile, SensorFile, parse_column, parse_sensor
 from edge_cmcl.data.importing import import_recordings
 from edge_cmcl.data.pairs import open_pairs
@@ -48,6 +50,9 @@ def test_two_sensors_of_different_rates_meet_on_one_clock(tmp_path: Path) -> Non
     begins = 1.0 + np.arange(8)
     np.testing.assert_allclose(acc[:, :, 0], begins[:, None] + np.arange(200) / 100, atol=1e-5)
     np.testing.assert_allclose(current[:, :, 0], begins[:, None] + np.arange(40) / 20, atol=1e-5)
+    with open_pairs(out) as pairs:
+        np.testing.assert_allclose(pairs.time, begins)
+        assert pairs.longest_window_s(pairs.modalities) == 2.0
     assert report.drops.as_json() == {"kept": 8, "dropped": {}, "interpolated": 0}
     assert [made.recorded_hz for made in report.sensors] == [100.0, 20.0]
 
@@ -134,10 +139,23 @@ def test_runs_become_groups_and_a_short_run_is_counted(tmp_path: Path) -> None:
     with open_pairs(out) as pairs:
         assert pairs.groups is not None
         assert pairs.groups.tolist() == [0, 0, 2, 2, 2]
+        assert pairs.time is not None
+        assert pairs.time.tolist() == [0, 2, 0, 2, 4]
     with pytest.raises(UsageError, match="runs are not complete"):
         import_recordings(out, [*(sensor(path) for path in files), sensor(files[0], "gyro")], window_s=2)
     with pytest.raises(UsageError, match="differs between runs"):
         import_recordings(out, [sensor(files[0]), sensor(files[2], rate_hz=25)], window_s=2)
+
+
+def test_channels_that_never_change_are_counted_and_named(tmp_path: Path) -> None:
+    file = ramp(tmp_path / "a.csv", stuck=[9.81] * 500, dead=[0] * 500)
+    report = import_recordings(
+        tmp_path / "out.safetensors", [sensor(file, columns=("x", "stuck", "dead")), sensor(file, "gyro")], window_s=2
+    )
+    assert report.constant == {"acc": 2}
+    assert report.as_json()["constant"] == {"acc": 2}
+    (note,) = (note for note in report.notes if "never changes" in note)
+    assert note.startswith("acc: the recording never changes in stuck, dead")
 
 
 def test_values_are_scaled_and_the_unit_says_so(tmp_path: Path) -> None:
@@ -275,7 +293,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
 
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     monkeypatch.setattr(importlib, "import_module", absent)
-    with pytest.raises(MissingExtraError, match=r"edge-cmcl\[host\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[host\]'"):
         import_recordings(tmp_path / "out.safetensors", [sensor(tmp_path / "a.parquet")], window_s=2)
 
 
@@ -310,3 +328,55 @@ def test_a_sensor_of_another_form_is_a_usage_error(text: str) -> None:
 def test_a_label_of_another_form_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError):
         parse_column(text)
+
+
+def rows_below(header: str, first: str = "") -> str:
+    return f"{header}\n{first}" + "".join(f"{i / 50},{i}\n" for i in range(500))
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "hint"),
+    [
+        (rows_below("t,x", "s,m/s^2\n"), "is not numeric", "a row of units below the column names"),
+        (
+            rows_below("# logger 7\n# started 12:00\n\nt,x"),
+            "does not begin with its column names",
+            "remove the 3 lines",
+        ),
+        ("t,x\n2025-03-01T12:00:00,1\n2025-03-01T12:00:01,2\n", "'t' is not numeric", r"t\[iso\]"),
+        ("t;x\n01.03.2025 12:00:00;1,5\n01.03.2025 12:00:01;2,5\n", "is not numeric", r"2025-03-01T12.*t\[iso\]"),
+    ],
+    ids=["units", "preamble", "ISO times", "German dates"],
+)
+def test_what_loggers_often_write_is_refused_with_what_to_do(
+    tmp_path: Path, content: str, message: str, hint: str
+) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(DataError, match=message) as refused:
+        import_recordings(tmp_path / "out.safetensors", [sensor(tmp_path / "a.csv")], window_s=2)
+    assert re.search(hint, refused.value.hint)
+
+
+def test_a_german_date_is_no_iso_time(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("t;x\n01.03.2025 12:00:00;1,5\n01.03.2025 12:00:01;2,5\n")
+    with pytest.raises(DataError, match="is no time") as refused:
+        import_recordings(tmp_path / "out.safetensors", [sensor(tmp_path / "a.csv", time_unit="iso")], window_s=2)
+    assert "the other way round" in refused.value.hint
+
+
+def test_a_column_name_may_hold_the_marks_of_the_option(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(rows_below('time:s,"x@1,2"'))
+    import_recordings(
+        tmp_path / "out.safetensors", [parse_sensor(rf"acc={tmp_path}/a.csv:time\:s:x\@1\,2@50")], window_s=2
+    )
+    assert len(read(tmp_path / "out.safetensors", "acc")) == 5
+
+
+@pytest.mark.parametrize(("stated", "told"), [(128.0, 0), (100.0, 0), (97.0, 1), (170.0, 1), (12.8, 1), (160.0, 0)])
+def test_a_rate_far_from_the_recorded_one_is_told(tmp_path: Path, stated: float, told: int) -> None:
+    path = ramp(tmp_path / "a.csv", rate=128)
+    sensors = [sensor(path, rate_hz=stated)]
+    report = import_recordings(tmp_path / "out.safetensors", sensors, window_s=2)
+    warnings = rate_warnings(sensors, report)
+    assert len(warnings) == told
+    assert all("recorded at 128 Hz" in warning and f"{stated:g} Hz" in warning for warning in warnings)

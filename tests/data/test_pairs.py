@@ -28,6 +28,7 @@ def parts() -> tuple[dict[str, Any], dict[str, str]]:
         "depth": np.zeros((5, 16, 2, 2), np.float32),
         "label": np.array([0, 1, -1, 0, 1]),
         "group": np.arange(5),
+        "time": np.arange(5.0),
         "valid.acc": np.array([1, 0, 1, 1, 1], np.uint8),
     }
     metadata = {
@@ -50,6 +51,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         labels=[0, 1, -1, 0, 1],
         label_names=["walk", "run"],
         groups=[7, 7, 8, 8, 9],
+        time=[0, 0.5, 0, 0.5, 10],
         valid={"acc": [True, False, True, True, True]},
         rate_hz={"acc": 50},
         units={"acc": "g"},
@@ -62,6 +64,11 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
         assert pairs.label_names == ("walk", "run")
         assert pairs.groups is not None
         assert pairs.groups.tolist() == [7, 7, 8, 8, 9]
+        assert pairs.time is not None
+        assert pairs.time.tolist() == [0.0, 0.5, 0.0, 0.5, 10.0]
+        assert (pairs.window_s("acc"), pairs.window_s("depth")) == (16 / 50, None)
+        assert pairs.longest_window_s(["acc", "depth", "text"]) == 16 / 50
+        assert pairs.longest_window_s(["depth"]) is None
         assert pairs.valid("acc").tolist() == [True, False, True, True, True]
         assert pairs.valid("depth").all()
         assert (pairs.rate_hz, pairs.units, pairs.source) == ({"acc": 50.0}, {"acc": "g"}, "a test")
@@ -74,6 +81,7 @@ def test_a_file_of_one_sensor_and_nothing_else_is_legal(tmp_path: Path) -> None:
     with open_pairs(tmp_path / "a.safetensors") as pairs:
         assert pairs.labels is None
         assert pairs.groups is None
+        assert pairs.time is None
         assert (pairs.label_names, pairs.rate_hz, pairs.units, pairs.source) == ((), {}, {}, "")
 
 
@@ -149,6 +157,10 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "label below": (lambda a, m: a.update(label=np.full(5, -2)), "a label has no name"),
     "labels without names": (lambda a, m: m.pop("labels"), "labels without names"),
     "group shape": (lambda a, m: a.update(group=np.zeros((5, 1), np.int64)), "'group' has the wrong"),
+    "time dtype": (lambda a, m: a.update(time=np.zeros(5, np.float32)), "'time' has the wrong"),
+    "time shape": (lambda a, m: a.update(time=np.zeros((5, 2))), "'time' has the wrong"),
+    "time nan": (lambda a, m: a.update(time=np.array([0, 1, np.nan, 3, 4])), "row 2 of 'time'"),
+    "reserved time": (lambda a, m: a.update(time=windows()), "'time' has the wrong"),
     "valid dtype": (lambda a, m: a.update({"valid.acc": np.ones(5, np.int64)}), "'valid.acc' has the wrong"),
     "valid value": (lambda a, m: a.update({"valid.acc": np.full(5, 2, np.uint8)}), "'valid.acc' is wrong"),
     "valid stranger": (lambda a, m: a.update({"valid.gyro": np.ones(5, np.uint8)}), "belongs to no modality"),
@@ -190,6 +202,10 @@ def test_a_broken_file_is_refused_when_opened(tmp_path: Path, name: str) -> None
         ({"windows": {}}, "holds no modality"),
         ({"labels": [0, 0, 0, 0, 1], "label_names": ["walk"]}, "a label has no name"),
         ({"labels": [0.0] * 5, "label_names": ["walk"]}, "expected: integers"),
+        ({"windows": {"time": windows()}}, "cannot be called 'time'"),
+        ({"time": [0, 1, 2, 3, np.inf]}, "row 4 of 'time'"),
+        ({"time": [0, 1, 2, 3]}, "'time' has the wrong"),
+        ({"time": ["now"] * 5}, "expected: seconds"),
         ({"valid": {"gyro": [1] * 5}}, "belongs to no modality"),
         ({"valid": {"acc": [2] * 5}}, "'valid.acc' is wrong"),
         ({"rate_hz": {"acc": -1}}, "rate_hz of 'acc' is wrong"),
@@ -226,3 +242,11 @@ def test_a_missing_file_and_a_missing_modality_are_named(tmp_path: Path) -> None
     tensors.write(tmp_path / "a.safetensors", *parts())
     with open_pairs(tmp_path / "a.safetensors") as pairs, pytest.raises(DataError, match="one of acc, depth"):
         pairs.read("gyro")
+
+
+@pytest.mark.parametrize("content", [b"", b"t,x\n1,2\n" * 20, b"PK\x03\x04" + bytes(100)], ids=["empty", "CSV", "zip"])
+def test_another_kind_of_file_is_called_so(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.safetensors").write_bytes(content)
+    with pytest.raises(DataError, match="cannot read") as refused:
+        open_pairs(tmp_path / "a.safetensors")
+    assert refused.value.got.startswith("not a safetensors file")

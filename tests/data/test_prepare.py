@@ -177,6 +177,7 @@ def test_phone_and_watch_rows_are_the_same_moment(tmp_path: Path) -> None:
             assert pairs.labels is not None
             labels = [pairs.label_names[i] if i >= 0 else "" for i in pairs.labels]
             phone = pairs.read("gyro")
+            np.testing.assert_allclose(pairs.time, 1657544336.253 + np.arange(4), rtol=0, atol=1e-3)
         (watch, acc) = _read(tmp_path / "out" / f"watch_{split}.safetensors", "gyro", "acc")
         # 0.253 s to 5.993 s hold four windows; the activity changes at 3 s: 87 % into the second, 37 % into the third.
         assert labels == ["seated", "seated", "", "walking"]
@@ -220,6 +221,7 @@ def test_borealtc_windows_share_a_clock_and_follow_the_run(tmp_path: Path) -> No
     with open_pairs(tmp_path / "out" / "train.safetensors") as pairs:
         assert pairs.groups is not None
         assert pairs.groups.tolist() == [3004, 3004]
+        np.testing.assert_allclose(pairs.time, [0, 5])
         assert pairs.labels is not None
         assert pairs.label_names[pairs.labels[0]] == "sandy loam"
         acc, gyro, current, speed = (pairs.read(m) for m in ("acc", "gyro", "current", "wheel_speed"))

@@ -140,6 +140,8 @@ def test_a_simulated_pairs_file_opens_with_all_it_needs(tmp_path: Path) -> None:
         assert pairs.units["pressure"] == "bar"
         assert pairs.valid("current").tolist() == made.valid["current"].tolist()
         np.testing.assert_array_equal(pairs.read("pressure"), made.windows["pressure"])
+        np.testing.assert_array_equal(pairs.time, 2.0 * np.arange(30))
+        assert pairs.window_s("pressure") == 2.0
     write_simulated(path, 30, ["current"], seed=2, labelled=False)
     with open_pairs(path) as pairs:
         assert pairs.labels is None

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_cmcl.data.splits import GUARD_WINDOWS, folds
+from edge_cmcl.data.splits import GUARD_WINDOWS, folds, hold_out
+from edge_cmcl.errors import DataError
 
 
 @settings(max_examples=100, deadline=None)
@@ -74,3 +75,55 @@ def test_folds_are_the_same_every_time() -> None:
     for (a, b), (c, d) in zip(folds(8, groups, 3), folds(8, groups, 3), strict=True):
         np.testing.assert_array_equal(a, c)
         np.testing.assert_array_equal(b, d)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    steps=st.lists(st.sampled_from([0.1, 0.5, 0.95, 1.0, 3.0, -20.0]), min_size=30, max_size=80),
+    grouped=st.booleans(),
+    window_s=st.sampled_from([0.2, 1.0, 2.0]),
+)
+def test_no_training_row_shares_a_sample_with_a_held_out_one(
+    steps: list[float], grouped: bool, window_s: float
+) -> None:
+    time = np.cumsum([0.0, *steps])
+    recording = np.concatenate([[0], np.cumsum(np.diff(time) <= 0)])
+    groups = np.arange(len(time)) // 10 if grouped else None
+    for training, held_out in folds(len(time), groups, 3, time=time, window_s=window_s):
+        apart = np.abs(time[training][:, None] - time[held_out])
+        same = recording[training][:, None] == recording[held_out]
+        assert (apart[same] >= window_s * (1 - 1e-5)).all()
+        left_out = np.setdiff1d(np.arange(len(time)), np.union1d(training, held_out))
+        assert all(
+            (np.abs(time[row] - time[held_out])[recording[held_out] == recording[row]] < window_s).any()
+            for row in left_out
+        )
+
+
+def test_windows_that_only_touch_all_train() -> None:
+    training, held_out = folds(10, None, 5, time=np.arange(10) * 0.1, window_s=0.1)[2]
+    assert held_out.tolist() == [4, 5]
+    assert training.tolist() == [0, 1, 2, 3, 6, 7, 8, 9]
+
+
+def test_recordings_that_start_their_clock_anew_do_not_overlap() -> None:
+    time = np.tile([0.0, 0.5], 6)
+    training, held_out = folds(12, np.arange(12) // 2, 6, time=time, window_s=1.0)[0]
+    assert len(training) + len(held_out) == 12
+
+
+def test_windows_that_all_overlap_cannot_be_split() -> None:
+    with pytest.raises(DataError, match="overlaps one that is held out") as raised:
+        folds(16, None, 5, time=np.arange(16) * 0.1, window_s=2.0)
+    assert raised.value.got == "16 windows of 2 s that start within 1.5 s"
+
+
+def test_the_parts_of_a_split_may_be_anywhere() -> None:
+    parts = np.array([0, 0, 0, 1, 1, 1, 0, 0, 0])
+    (training, held_out), _ = hold_out(parts)
+    assert held_out.tolist() == [0, 1, 2, 6, 7, 8]
+    assert training.tolist() == [4]
+    (training, _), _ = hold_out(parts, guard=0)
+    assert training.tolist() == [3, 4, 5]
+    (training, _), _ = hold_out(parts, time=np.arange(9.0), window_s=1.5)
+    assert training.tolist() == [4]

@@ -61,6 +61,10 @@ def mrr(chosen: CrossValidation, place: int = 0, epoch: int | None = None) -> fl
     return float(np.nanmean(chosen.scores[chosen.epochs if epoch is None else epoch, place]))
 
 
+def blocks_of_time(ids: NDArray[np.int64]) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    return folds(ids.shape[1], None, FOLDS)
+
+
 @dataclass
 class Learned:
     """Two new sensors aligned with each other, and windows of the same two that came later."""
@@ -80,7 +84,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Learned:
     folder = tmp_path_factory.mktemp("members")
     members = [new_member(name, h, h.statistics, folder) for name, h in zip(("gyro", "acc"), halves, strict=True)]
     ids = np.arange(N)[None]
-    chosen = cross_validate(step_session(), members, ids, None, DIMENSIONS)
+    chosen = cross_validate(step_session(), members, ids, blocks_of_time(ids), DIMENSIONS)
     weights, _ = fit(step_session(), members, ids, chosen, DIMENSIONS)
     return Learned(members, chosen, weights, [raw[N:] for raw in sides], [h.statistics for h in halves])
 
@@ -132,7 +136,7 @@ def test_pairs_that_have_nothing_in_common_are_judged_as_chance(tmp_path: Path) 
     world = World()
     a, b = world.outputs(), world.rng.permutation(world.outputs())
     members = [fresh("gyro", a, tmp_path), fresh("acc", b, tmp_path)]
-    chosen = cross_validate(step_session(), members, np.arange(N)[None], None, DIMENSIONS)
+    chosen = cross_validate(step_session(), members, np.arange(N)[None], blocks_of_time(np.arange(N)[None]), DIMENSIONS)
     # The best of 21 epochs and 5 penalties is a little above chance even where there is nothing to learn.
     assert 0.7 * chance_mrr(32) < mrr(chosen) < 1.4 * chance_mrr(32)
 
@@ -164,7 +168,7 @@ def test_a_new_sensor_joins_a_known_one_without_moving_it_much(tmp_path: Path) -
     origin = Origin("base", 0, "", "acc", ("gyro",), "2026-01-01T00:00:00Z", acc.sketch, "sha256:0")
     acc, _ = known("acc", raw, tmp_path, (origin,))
     members = [fresh("gyro", world.outputs(), tmp_path), acc]
-    chosen = cross_validate(step_session(), members, np.arange(N)[None], None, DIMENSIONS)
+    chosen = cross_validate(step_session(), members, np.arange(N)[None], blocks_of_time(np.arange(N)[None]), DIMENSIONS)
     assert mrr(chosen) > 5 * chance_mrr(32)
     (_, now), _ = fit(step_session(), members, np.arange(N)[None], chosen, DIMENSIONS)
     assert acc.weight is not None
@@ -183,7 +187,7 @@ def test_known_sensors_start_from_where_they_are_and_have_no_penalty(tmp_path: P
     assert started.maps == (None, None)
     for member, base in zip(members, started.problem.base, strict=True):
         assert base is member.base
-    chosen = cross_validate(step_session(), members, ids, None, DIMENSIONS)
+    chosen = cross_validate(step_session(), members, ids, blocks_of_time(ids), DIMENSIONS)
     assert chosen.penalty is None
     assert chosen.epochs > 0
     # Two unrelated adapters: nothing before training, something after it.
@@ -199,7 +203,7 @@ def test_labels_are_learned_with_a_sensor(tmp_path: Path) -> None:
     statistics = Statistics(np.zeros(text.shape[1], np.float32), np.ones(text.shape[1], np.float32))
     words = new_member("text", EncodedModality(text, labels >= 0, statistics), statistics, tmp_path)
     members = [fresh("gyro", world.outputs(), tmp_path), words]
-    chosen = cross_validate(step_session(), members, labels[None], None, DIMENSIONS)
+    chosen = cross_validate(step_session(), members, labels[None], blocks_of_time(labels[None]), DIMENSIONS)
     np.testing.assert_array_equal(np.isnan(chosen.scores[0, 0]), labels < 0)
     # Chance among four labels is 0.52.
     assert mrr(chosen) > 0.8
@@ -218,7 +222,7 @@ def test_several_partners_are_learned_in_one_joint_step(tmp_path: Path) -> None:
     members = [fresh("gyro", sides[0], tmp_path), known("acc", sides[1], tmp_path)[0]]
     members.append(fresh("emg", sides[2], tmp_path, valid))
     ids = np.stack([np.arange(N), np.where(valid, np.arange(N), -1)])
-    chosen = cross_validate(step_session(), members, ids, None, DIMENSIONS)
+    chosen = cross_validate(step_session(), members, ids, blocks_of_time(ids), DIMENSIONS)
     assert chosen.judge.pairs == [(0, 1), (0, 2)]
     np.testing.assert_array_equal(np.isnan(chosen.scores[0, 1]), ~valid)
     assert mrr(chosen, 0) > 5 * chance_mrr(32)
@@ -320,7 +324,7 @@ def test_out_of_time_the_closed_form_start_is_judged_and_kept(tmp_path: Path) ->
     world = World()
     members = [fresh("gyro", world.outputs(), tmp_path), fresh("acc", world.outputs(), tmp_path)]
     ids, past = np.arange(N)[None], time.monotonic() - 1
-    chosen = cross_validate(step_session(), members, ids, None, DIMENSIONS, deadline=past)
+    chosen = cross_validate(step_session(), members, ids, blocks_of_time(ids), DIMENSIONS, deadline=past)
     assert not chosen.complete
     assert chosen.epochs == 0
     assert mrr(chosen) > 5 * chance_mrr(32)
@@ -336,7 +340,7 @@ def test_groups_are_judged_by_adapters_that_never_saw_them(tmp_path: Path) -> No
     a, b = world.outputs(), world.outputs()
     b[groups == 3] = world.rng.permutation(b[groups == 3])
     members = [fresh("gyro", a, tmp_path), fresh("acc", b, tmp_path)]
-    chosen = cross_validate(step_session(), members, np.arange(N)[None], groups, DIMENSIONS)
+    chosen = cross_validate(step_session(), members, np.arange(N)[None], folds(N, groups, FOLDS), DIMENSIONS)
     by_group = [float(chosen.scores[chosen.epochs, 0, groups == group].mean()) for group in range(4)]
     assert min(by_group[:3]) > 4 * chance_mrr(40)
     assert by_group[3] < 2 * chance_mrr(40)
@@ -349,7 +353,7 @@ def test_progress_counts_the_folds_and_the_epochs(learned: Learned) -> None:
         told.append((stage, done, total))
 
     ids = np.arange(N)[None]
-    chosen = cross_validate(step_session(), learned.members, ids, None, DIMENSIONS, progress=progress)
+    chosen = cross_validate(step_session(), learned.members, ids, blocks_of_time(ids), DIMENSIONS, progress=progress)
     fit(step_session(), learned.members, ids, chosen, DIMENSIONS, progress=progress)
     assert told[:5] == [("cross-validate", number, 5) for number in range(1, 6)]
     assert told[5:] == [("train", epoch, chosen.epochs) for epoch in range(1, chosen.epochs + 1)]
@@ -360,4 +364,4 @@ def test_gallery_counts_only_rows_that_were_ranked_together(tmp_path: Path) -> N
     valid = np.arange(N) % 2 == 0
     members = [fresh("gyro", world.outputs(), tmp_path), fresh("acc", world.outputs(), tmp_path, valid)]
     ids = np.where(valid, np.arange(N), -1)[None]
-    assert cross_validate(step_session(), members, ids, None, DIMENSIONS).gallery == (16,)
+    assert cross_validate(step_session(), members, ids, blocks_of_time(ids), DIMENSIONS).gallery == (16,)

@@ -50,6 +50,76 @@ def test_without_groups_a_block_of_time_is_cut_out_with_a_gap_beside_it(tmp_path
     assert pair.training.tolist() == [*range(7), *range(17, N)]
 
 
+def moments(pair: PairData, rows: np.ndarray) -> set[tuple[Path, int]]:
+    """The moments (file, row of the file) that are behind `rows` of a pair."""
+    every = [(part.pairs.path, int(row)) for part in pair.parts for row in part.rows]
+    return {every[row] for row in rows}
+
+
+def with_text(path: Path, **columns: Any) -> None:
+    recording(path, labels=np.arange(N) % 2, label_names=["idle", "busy"], **columns)
+
+
+PAIRS = [("current", "pressure"), ("current", "text"), ("pressure", "text")]
+
+
+@pytest.mark.parametrize("groups", [None, np.repeat([3, 1, 4, 1, 5, 9, 2, 6], 5), np.zeros(N, np.int64)])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_moment_that_one_pair_holds_out_trains_another(tmp_path: Path, groups: Any, seed: int) -> None:
+    there = np.arange(N) % 3 != 0
+    with_text(tmp_path / "train.safetensors", groups=groups, valid={"pressure": there})
+    found = load(tmp_path, PAIRS, seed=seed)
+    training = set().union(*(moments(pair, pair.training) for pair in found))
+    validation = set().union(*(moments(pair, pair.validation) for pair in found))
+    assert not training & validation
+    for pair in found:
+        assert 3 <= len(pair.validation) <= 20
+        assert len(pair.training) >= 8
+
+
+def test_a_group_is_held_out_of_every_file(tmp_path: Path) -> None:
+    with_text(tmp_path / "train.safetensors", groups=np.repeat(np.arange(8), 5))
+    with_text(tmp_path / "more.safetensors", groups=np.repeat(np.arange(8)[::-1], 5))
+    text = project_text({"current": "universal", "pressure": "universal"}, PAIRS)
+    text = text.replace('["train.safetensors"]', '["train.safetensors", "more.safetensors"]', 1)
+    sides: list[set[int]] = [set(), set()]
+    for pair in load_pairs(load_project(write_project(tmp_path, text)), 0):
+        assert pair.groups is not None
+        sides[0] |= set(pair.groups[pair.training].tolist())
+        sides[1] |= set(pair.groups[pair.validation].tolist())
+    assert not sides[0] & sides[1]
+    assert len(sides[1]) == 2
+
+
+def test_a_pair_with_validation_files_does_not_train_on_what_another_holds_out(tmp_path: Path) -> None:
+    with_text(tmp_path / "train.safetensors")
+    recording(tmp_path / "held_out.safetensors", 20)
+    text = project_text({"current": "universal", "pressure": "universal"}, PAIRS[:2])
+    text = text.replace("train = [", 'validation = ["held_out.safetensors"]\ntrain = [', 1)
+    first, second = load_pairs(load_project(write_project(tmp_path, text)), 0)
+    assert (first.carved, second.carved) == (False, True)
+    assert not moments(first, first.training) & moments(second, second.validation)
+    assert len(first.validation) == 20
+
+
+def test_pairs_that_occur_in_another_part_of_the_file_each_are_all_validated(tmp_path: Path) -> None:
+    first = np.arange(N) < N // 2
+    valid = {"current": first, "pressure": ~first}
+    with_text(tmp_path / "train.safetensors", valid=valid, groups=np.where(first, 1, 2))
+    for pair in load(tmp_path, PAIRS[1:]):
+        assert len(pair.validation) >= 3
+        assert len(pair.training) >= 10
+
+
+@pytest.mark.filterwarnings("ignore::edge_cmcl.device.fits.FitWarning")
+def test_windows_that_overlap_validation_do_not_train(tmp_path: Path) -> None:
+    time = 0.25 * np.arange(N)
+    recording(tmp_path / "train.safetensors", time=time, rate_hz={"current": 16, "pressure": 32})
+    (pair,) = load(tmp_path, seed=2)
+    assert pair.validation.tolist() == list(range(16, 24))
+    assert pair.training.tolist() == [*range(13), *range(27, N)]
+
+
 def test_validation_files_are_taken_whole_and_the_training_files_too(tmp_path: Path) -> None:
     recording(tmp_path / "train.safetensors")
     recording(tmp_path / "held_out.safetensors", 20)
@@ -102,7 +172,7 @@ def test_channels_other_than_declared_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_without_the_modality_is_refused(tmp_path: Path) -> None:
     recording(tmp_path / "train.safetensors")
-    with pytest.raises(DataError, match="no modality 'acoustic'"):
+    with pytest.raises(DataError, match="no windows of acoustic"):
         load(tmp_path, [("current", "acoustic")])
 
 

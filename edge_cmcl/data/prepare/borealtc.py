@@ -48,13 +48,14 @@ def _samples(job: Job) -> Iterator[Sample]:
     for terrain, run in job.each(sorted(pairs, key=lambda pair: (pair[1] % TEST_EVERY == 0, pair))):
         files = runs[terrain, run]
         split = TEST if run % TEST_EVERY == 0 else TRAIN
-        for windows in _windows(job, _read(files["imu"]), _read(files["pro"])):
-            yield Sample(split, {"": windows}, label=terrain, group=terrain * _RUNS_PER_TERRAIN + run)
+        for start_s, windows in _windows(job, _read(files["imu"]), _read(files["pro"])):
+            group = terrain * _RUNS_PER_TERRAIN + run
+            yield Sample(split, {"": windows}, label=terrain, group=group, time_s=start_s)
 
 
 def _windows(
     job: Job, imu: NDArray[np.float64], drive: NDArray[np.float64]
-) -> Iterator[dict[str, NDArray[np.float32]]]:
+) -> Iterator[tuple[float, dict[str, NDArray[np.float32]]]]:
     """Cut windows that do not overlap from the time both files cover; both clocks start with the run."""
     first, last = max(imu[0, 0], drive[0, 0]), min(imu[-1, 0], drive[-1, 0])
     imu_clock = np.arange(IMU_SAMPLES) * WINDOW_S / IMU_SAMPLES
@@ -71,7 +72,7 @@ def _windows(
             }
         )
         if windows is not None:
-            yield windows
+            yield float(start), windows
 
 
 def _read(file: Found) -> NDArray[np.float64]:

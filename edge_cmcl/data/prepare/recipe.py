@@ -61,12 +61,14 @@ class Sample:
         windows: modality to window, by the prefix of the files it goes to ("" where there is one pair of files).
         label: index into the recipe's labels, or `UNLABELLED`.
         group: subject, run or block of time.
+        time_s: where in its recording the window starts, as the pairs file's `time` says; None for whole trials.
     """
 
     split: str
     windows: Mapping[str, Mapping[str, Window]]
     label: int
     group: int
+    time_s: float | None = None
 
 
 @dataclass

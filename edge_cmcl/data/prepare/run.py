@@ -126,6 +126,7 @@ def _scratch(out: Path) -> Iterator[Path]:
 def _write(recipe: Recipe, job: Job, split: str, samples: Sequence[Sample], folder: Path) -> list[PreparedFile]:
     labels = [sample.label for sample in samples]
     groups = [sample.group for sample in samples]
+    times = [sample.time_s for sample in samples if sample.time_s is not None]
     source = " ".join([f"{recipe.info.title}.", recipe.recipe, *job.notes])
     files = []
     for prefix, modalities in samples[0].windows.items():
@@ -137,6 +138,7 @@ def _write(recipe: Recipe, job: Job, split: str, samples: Sequence[Sample], fold
             labels=np.array(labels, dtype=np.int64),
             label_names=recipe.labels,
             groups=np.array(groups, dtype=np.int64),
+            time=np.array(times) if times else None,
             rate_hz={m: recipe.rate_hz[m] for m in windows},
             units={m: recipe.units[m] for m in windows},
             source=source,

@@ -55,13 +55,13 @@ def _samples(job: Job) -> Iterator[Sample]:
     for subject, run in job.each(pairs):
         recordings = {_DEVICES[device]: _read(file) for device, file in runs[subject, run].items()}
         split = TRAIN if subject <= LAST_TRAIN_SUBJECT else TEST
-        for label, windows in _windows(job, recordings):
-            yield Sample(split, windows, label=label, group=subject)
+        for start_s, label, windows in _windows(job, recordings):
+            yield Sample(split, windows, label=label, group=subject, time_s=start_s)
 
 
 def _windows(
     job: Job, recordings: dict[str, _Recording]
-) -> Iterator[tuple[int, dict[str, dict[str, NDArray[np.float32]]]]]:
+) -> Iterator[tuple[float, int, dict[str, dict[str, NDArray[np.float32]]]]]:
     """Cut both devices' recordings on one clock; row i of both is the same two seconds."""
     first = max(recording.time_s[0] for recording in recordings.values())
     last = min(recording.time_s[-1] for recording in recordings.values())
@@ -77,6 +77,7 @@ def _windows(
         fitted = job.fit(records)
         if fitted is not None:
             yield (
+                float(clock[start]),
                 _majority(np.concatenate([labels[name][rows] for name in labels])),
                 {name: {"acc": fitted[f"{name}acc"], "gyro": fitted[f"{name}gyro"]} for name in recordings},
             )

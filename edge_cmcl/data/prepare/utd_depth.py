@@ -102,7 +102,7 @@ def load_mat(file: Found, variable: str) -> NDArray[Any]:
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        hint = "pip install 'edge-cmcl[host]'"
+        hint = "pip install '.[host]' in a checkout of edge-cmcl"
         raise MissingExtraError("reading .mat files needs scipy", expected="scipy", got="none", hint=hint) from error
     try:
         content = loadmat(str(file.path), variable_names=[variable])

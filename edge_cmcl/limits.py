@@ -1,0 +1,17 @@
+"""How large a sensor and its labels may be: limits that project files, pairs files and bundles have in common.
+
+What is beyond them is refused where the user hands it in, and not when a finished training or update is written.
+"""
+
+from __future__ import annotations
+
+MAX_MODALITIES = 64
+"""Of one model, "text" included."""
+MAX_PAIRS = 4096
+MAX_CHANNELS = 65536
+MAX_FRAME_SIDE = 8192
+MAX_WINDOW_VALUES = 1 << 24
+"""Samples times channels or cells of one window: 64 MiB. Encoders take 64 windows at once."""
+MAX_UNIT_LENGTH = 64
+MAX_LABELS = 4096
+MAX_LABEL_LENGTH = 200
