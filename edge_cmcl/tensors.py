@@ -8,7 +8,6 @@ allocates, and turns its errors into ours.
 from __future__ import annotations
 
 import json
-import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -91,11 +90,6 @@ class TensorFile:
         """Return the safetensors dtype of tensor `name`, for instance "F32" or "I64"."""
         return str(self._file.get_slice(name).get_dtype())
 
-    def nbytes(self, name: str) -> int:
-        """Return how many bytes tensor `name` takes when read."""
-        bits = int("".join(c for c in self.dtype(name) if c.isdigit()) or 8)
-        return math.prod(self.shape(name)) * bits // 8
-
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Return rows `start:stop` of tensor `name` as a new array."""
         rows = self._file.get_slice(name)
@@ -119,9 +113,11 @@ class TensorFile:
 
 
 def _unreadable(name: str, error: Exception) -> DataError:
+    header, reason = "Error while deserializing header: ", str(error)
+    truncated = "incomplete" in reason.lower()
     return DataError(
         f"cannot read {name}",
         expected="a whole safetensors file",
-        got=str(error),
+        got=f"not a safetensors file ({reason.removeprefix(header)})" if header in reason and not truncated else reason,
         hint="the file is truncated, damaged or of another kind: make or copy it again",
     )

@@ -86,8 +86,9 @@ class Index(OciModel):
         return cls(schema_version=2, manifests=entries)
 
     def with_tag(self, tag: str, descriptor: Descriptor) -> Index:
-        """Return this index with `tag` on `descriptor` alone."""
-        tagged = descriptor.model_copy(update={"annotations": {TAG_ANNOTATION: tag}})
+        """Return this index with `tag` on `descriptor` alone, which keeps its other annotations."""
+        annotations = {**(descriptor.annotations or {}), TAG_ANNOTATION: tag}
+        tagged = descriptor.model_copy(update={"annotations": annotations})
         others = self.without_tag(tag).manifests
         return self.model_copy(update={"manifests": (*others, tagged)})
 

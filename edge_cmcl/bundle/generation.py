@@ -32,7 +32,7 @@ Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Action = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z-]{0,31}$")]
-ShortText = Annotated[str, StringConstraints(max_length=64)]
+ShortText = Annotated[str, StringConstraints(max_length=limits.MAX_UNIT_LENGTH)]
 Free = dict[str, JsonValue]
 Digests = Annotated[tuple[Digest, ...], Field(max_length=limits.MAX_ORIGINS)]
 FrameSide = Annotated[int, Field(ge=1, le=limits.MAX_FRAME_SIDE)]
@@ -55,7 +55,7 @@ class ModalityRecord(OwnModel):
         adapter_blob: W and the statistics of the features.
         origins: sketch blobs, in the order of the origins' ids.
         references: older adapter blobs that the certificates of `origins` still need.
-        golden_blob: inputs and outputs of the self-test, None for none.
+        golden_blob: windows and embeddings of the self-test, None for none and for text.
         label_blob: label names and their features; text only.
         calibration: figures that a reader may use but need not know (thresholds of the drift watch).
     """
@@ -85,6 +85,7 @@ class ModalityRecord(OwnModel):
         _require((self.encoder == "text") == text, "encoder text: for kind text, and only there")
         _require((self.encoder_blob is None) == text, "encoder_blob: for every kind but text")
         _require(self.label_blob is None or text, "label_blob: for kind text only")
+        _require(self.golden_blob is None or not text, "golden_blob: for every kind but text")
         _require(_unique(self.origins) and _unique(self.references), "origins, references: each digest once")
         _require(self.adapter_blob not in self.references, "references: older adapters only")
         _require_small(self.calibration, "calibration")

@@ -196,17 +196,19 @@ class Layout:
             hint="give more digits" if found else "`edge-cmcl log` lists the generations",
         )
 
-    def history(self, ref: str) -> list[Loaded]:
-        """Return the generation `ref` and its ancestors, newest first (by counter, then digest).
+    def history(self, *refs: str) -> list[Loaded]:
+        """Return the generations `refs` and their ancestors, each once, newest first (by counter, then digest).
 
         A parent that is not present ends its line without an error: an exported bundle comes without its parents.
 
         Raises:
             DigestError: a generation that is present is damaged.
         """
-        waiting, seen = [self.resolve(ref)], {}
+        waiting, seen = [self.resolve(ref) for ref in refs], {}
         while waiting:
             digest = waiting.pop()
+            if digest in seen:
+                continue
             seen[digest] = self.load_manifest(digest)
             waiting += [p for p in seen[digest].generation.parents if p not in seen and self.has(p)]
         return sorted(seen.values(), key=lambda loaded: (-loaded.generation.counter, loaded.digest))

@@ -2,6 +2,27 @@
 
 from __future__ import annotations
 
+from edge_cmcl.limits import (
+    MAX_CHANNELS,
+    MAX_FRAME_SIDE,
+    MAX_LABEL_LENGTH,
+    MAX_LABELS,
+    MAX_MODALITIES,
+    MAX_PAIRS,
+    MAX_UNIT_LENGTH,
+    MAX_WINDOW_VALUES,
+)
+
+__all__ = [  # those of `edge_cmcl.limits` that bundles have, too
+    "MAX_CHANNELS",
+    "MAX_FRAME_SIDE",
+    "MAX_LABELS",
+    "MAX_LABEL_LENGTH",
+    "MAX_MODALITIES",
+    "MAX_PAIRS",
+    "MAX_UNIT_LENGTH",
+]
+
 MIB = 1 << 20
 
 MAX_DOCUMENT_BYTES = 4 * MIB
@@ -25,22 +46,18 @@ MAX_LAYERS = 4096
 MAX_INDEX_ENTRIES = 4096
 MAX_ANNOTATIONS = 64
 MAX_PARENTS = 64
-MAX_MODALITIES = 64
 MAX_ORIGINS = 256
 """Origins, and likewise references, of one modality."""
-MAX_PAIRS = 4096
 MAX_CERTIFICATES = MAX_MODALITIES * MAX_ORIGINS
 MAX_QUEUE = 4096
 
 MAX_EMBEDDING_DIM = 8192
 MAX_WIDTH = 65536
-MAX_CHANNELS = 65536
-MAX_FRAME_SIDE = 8192
 MAX_SKETCH_ROWS = 1024
-MAX_LABELS = 4096
-MAX_LABEL_LENGTH = 200
 LABEL_WIDTH = 1024
 MAX_GOLDEN_TENSORS = 64
+MAX_GOLDEN_BYTES = 4 * 4 * MAX_WINDOW_VALUES + 4 * MIB
+"""Tensors of one blob of golden vectors: four of the largest windows, and what they must give."""
 MAX_RANK = 5
 MAX_ATTACHMENT_BYTES = 4 * MIB
 """One blob of an attachment (a signature, a device's judgement)."""

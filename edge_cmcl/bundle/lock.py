@@ -23,7 +23,7 @@ def locked(root: Path) -> Iterator[None]:
     """Hold the writer lock of the store at `root`. The kernel lets go of it when the process ends, however it ends.
 
     Raises:
-        StoreLockedError: another process holds it.
+        StoreLockedError: another process holds it, or has just removed the store.
         StorageError: the lock file cannot be opened for writing.
     """
     path = root / LOCK_FILE
@@ -37,10 +37,26 @@ def locked(root: Path) -> Iterator[None]:
             if isinstance(error.__cause__, BlockingIOError):
                 raise _held_by_another(root, descriptor) from None
             raise
+        _check_in_place(root, descriptor)
         _note_owner(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _check_in_place(root: Path, descriptor: int) -> None:
+    """Refuse the lock of a store that its maker removed, after a failed first install, while it was being opened."""
+    mine = os.fstat(descriptor)
+    with suppress(OSError):
+        found = (root / LOCK_FILE).stat()
+        if (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino):
+            return
+    raise StoreLockedError(
+        f"the store {root} was removed while it was being opened",
+        expected="a store that stays",
+        got="none: another process gave up its first install",
+        hint="try again",
+    )
 
 
 def _note_owner(descriptor: int) -> None:

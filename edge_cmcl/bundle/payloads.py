@@ -72,7 +72,7 @@ class _OriginFields(OwnModel):
     modality: ModalityName
     partners: Annotated[tuple[ModalityName, ...], Field(max_length=limits.MAX_MODALITIES)]
     created: Timestamp
-    reference: Digest | None
+    reference: Digest
     carried: _NotNegative
     weight: Annotated[float, Field(gt=0)]
     absorbed: Annotated[tuple[_Absorbed, ...], Field(max_length=limits.MAX_ORIGINS)]
@@ -133,7 +133,7 @@ def sketch_to_bytes(origin: Origin) -> bytes:
         "modality": origin.modality,
         "partners": list(origin.partners),
         "created": origin.created,
-        "reference": origin.reference or None,
+        "reference": origin.reference,
         "carried": float(origin.carried),
         "weight": float(origin.weight),
         "absorbed": [list(entry) for entry in origin.absorbed],
@@ -155,9 +155,9 @@ def sketch_from_bytes(data: bytes, name: str = "sketch") -> Origin:
     fields = from_json(_OriginFields, canonical(header.fields), f"the origin of {name}")
     rows = _tensors(data, header, {"rows": ("F16", 2)}, name)["rows"].astype(np.float32)
     _check_shape(rows.shape, (limits.MAX_SKETCH_ROWS, limits.MAX_WIDTH), f"the rows of {name}")
-    named = fields.model_dump(exclude={"n", "trace", "delta", "reference"})
+    named = fields.model_dump(exclude={"n", "trace", "delta"})
     sketch = Sketch(rows, fields.n, fields.trace, fields.delta)
-    return Origin(**named, sketch=sketch, reference=fields.reference or "")
+    return Origin(**named, sketch=sketch)
 
 
 def golden_to_bytes(golden: Golden) -> bytes:

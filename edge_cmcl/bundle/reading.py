@@ -114,22 +114,6 @@ def user_file(path: Path) -> Iterator[BinaryIO]:
         yield source
 
 
-def hash_file(path: Path) -> tuple[str, int]:
-    """Return the digest and size of a file that the user named.
-
-    Raises:
-        ModelError: it cannot be opened.
-        FormatError: it is larger than a blob may be.
-    """
-    digest, size = hashlib.sha256(), 0
-    with user_file(path) as source:
-        while chunk := source.read(CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-    check_size(size)
-    return f"sha256:{digest.hexdigest()}", size
-
-
 def check_size(size: int) -> None:
     """Check that a blob of `size` bytes may be stored.
 

@@ -6,11 +6,10 @@ the tags point to whole generations: the old ones or the new one. A document tha
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge_cmcl.bundle import limits
@@ -27,14 +26,17 @@ from edge_cmcl.bundle.documents import (
     to_json,
 )
 from edge_cmcl.bundle.generation import Generation, generation_from_json, layers_of
-from edge_cmcl.bundle.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, Layout
+from edge_cmcl.bundle.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, Layout, Loaded
 from edge_cmcl.bundle.lock import LOCK_FILE, locked
 from edge_cmcl.bundle.media_types import BUNDLE, GENERATION, OCI_MANIFEST
-from edge_cmcl.bundle.reading import CHUNK_BYTES, check_size, hash_file, read_file, user_file
-from edge_cmcl.durable import make_folder, replacing, storage_errors, sync_folder, write_bytes
+from edge_cmcl.bundle.reading import check_size, read_file
+from edge_cmcl.durable import make_folder, storage_errors, sync_folder, write_bytes
 from edge_cmcl.errors import DigestError, EdgeCmclError, FormatError, ModelError, UsageError
 
 STATE_FILE = "state.json"
+GENERATION_TAG = "generation-"
+"""Tags that begin so keep a generation findable whose successors, if it has any, are not in the store."""
+
 _WORK = "work-"
 _OWN_NAMES = {LAYOUT_FILE, INDEX_FILE, STATE_FILE, LOCK_FILE, "blobs"}
 
@@ -122,26 +124,11 @@ class Store(Layout):
             write_bytes(self.blob_path(digest), data)
         return digest
 
-    def put_file(self, path: Path) -> str:
-        """Store the contents of the file `path` as one blob, in bounded memory, and return its digest.
-
-        Raises:
-            ModelError: `path` cannot be read.
-            FormatError: it is larger than a blob may be.
-            DigestError: it changed while it was copied.
-            StorageError: the file system refused.
-        """
-        self._need_lock()
-        path = Path(path)
-        digest, size = hash_file(path)
-        if not self._intact(digest, size):
-            self._copy(path, Descriptor(media_type=BUNDLE, digest=digest, size=size))
-        return digest
-
     def commit(self, generation: Generation, tags: Iterable[str]) -> str:
         """Write one generation whose blobs are all in the store, point `tags` to it, and return its manifest digest.
 
-        The tags move last and together, in one replacement of `index.json`.
+        The tags move last and together, in one replacement of `index.json`, in which the `generation-` tags of its
+        parents end: history leads to those from now on, and the index does not grow with every update.
 
         Raises:
             DigestError: a blob of it is missing.
@@ -159,7 +146,7 @@ class Store(Layout):
         self.put(document)
         digest = self.put(data)
         entry = Descriptor(media_type=OCI_MANIFEST, digest=digest, size=len(data), artifact_type=BUNDLE)
-        self._move_tags(dict.fromkeys(tags, entry))
+        self._move_tags(dict.fromkeys(tags, entry), self._superseded(generation))
         return digest
 
     def check_newer(self, generation: Generation) -> None:
@@ -178,8 +165,13 @@ class Store(Layout):
                         got=str(generation.counter),
                     )
 
-    def set_tag(self, tag: str, ref: str) -> str:
+    def set_tag(self, tag: str, ref: str, drop: Iterable[str] = ()) -> str:
         """Point `tag` to the generation `ref` (as in `load`), which is verified first, and return its digest.
+
+        Args:
+            tag: the tag.
+            ref: the generation.
+            drop: tags to remove in the same replacement of `index.json`; one that is not there is no error.
 
         Raises:
             UsageError: `tag` is not a valid tag.
@@ -187,13 +179,8 @@ class Store(Layout):
         """
         self._need_lock()
         loaded = self.load(ref)
-        self._move_tags({tag: loaded.descriptor})
+        self._move_tags({tag: loaded.descriptor}, drop)
         return loaded.digest
-
-    def remove_tag(self, tag: str) -> None:
-        """Remove `tag`; one that is not there is no error. Blobs stay until they are collected."""
-        self._need_lock()
-        self._write_index(self.index().without_tag(tag))
 
     def state(self) -> State:
         """Read `state.json`; a store that has none yet is in the default state.
@@ -217,11 +204,11 @@ class Store(Layout):
         state_from_json(data, "the new state")
         write_bytes(self.root / STATE_FILE, data)
 
-    def adopt(self, staged: Layout, blobs: Iterable[Descriptor], entries: Mapping[str, Descriptor]) -> None:
-        """Move verified blobs of `staged`, a layout in a `scratch` folder, into the store; then set tags.
+    def adopt(self, loaded: Loaded, blobs: Iterable[Descriptor], entries: Mapping[str, Descriptor]) -> None:
+        """Move verified blobs of a generation in a `scratch` folder into the store; then set tags, as `commit` does.
 
         Args:
-            staged: holds the blobs, flushed to the disk.
+            loaded: the generation; its layout holds the blobs, flushed to the disk.
             blobs: which of them move.
             entries: the manifest that each tag shall point to, all in one replacement of `index.json`.
 
@@ -232,18 +219,9 @@ class Store(Layout):
         target = self.blob_path("")
         with storage_errors(target):
             for blob in blobs:
-                staged.blob_path(blob.digest).replace(self.blob_path(blob.digest))
+                loaded.layout.blob_path(blob.digest).replace(self.blob_path(blob.digest))
             sync_folder(target)
-        self._move_tags(entries)
-
-    def _copy(self, path: Path, blob: Descriptor) -> None:
-        with user_file(path) as source, replacing(self.blob_path(blob.digest)) as target:
-            copied = hashlib.sha256()
-            while chunk := source.read(CHUNK_BYTES):
-                copied.update(chunk)
-                target.write(chunk)
-            if f"sha256:{copied.hexdigest()}" != blob.digest:
-                raise DigestError(f"{path} changed while it was copied", hint="let its writer finish and try again")
+        self._move_tags(entries, self._superseded(loaded.generation))
 
     def _need_lock(self) -> None:
         if not self._lock_depth:
@@ -262,10 +240,17 @@ class Store(Layout):
             return False
         return True
 
-    def _move_tags(self, entries: Mapping[str, Descriptor]) -> None:
+    def _superseded(self, generation: Generation) -> list[str]:
+        """Return the tags that only kept the parents of `generation` findable, which it does itself now."""
+        tags = self.tags().items()
+        return [tag for tag, digest in tags if tag.startswith(GENERATION_TAG) and digest in generation.parents]
+
+    def _move_tags(self, entries: Mapping[str, Descriptor], drop: Iterable[str]) -> None:
         if not entries:
             return
         index = self.index()
+        for tag in drop:
+            index = index.without_tag(tag)
         for tag, entry in entries.items():
             if not TAG.fullmatch(tag):
                 expected = "1 to 128 letters, digits and . _ -, not beginning with . or -"
@@ -285,6 +270,24 @@ class Store(Layout):
             for parent in (self.root, self.blob_path("")):
                 for left in parent.glob(".*.tmp"):
                     left.unlink(missing_ok=True)
+
+
+def discard(root: Path) -> None:
+    """Remove the store at `root`, made in vain: one with a tag stays, and so do files that are none of a store's.
+
+    Raises:
+        StoreLockedError: another process writes to it.
+        StorageError: the file system refused.
+    """
+    with locked(root):
+        if (root / LAYOUT_FILE).is_file() and Layout(root).tags():
+            return
+        with storage_errors(root):
+            for name in (LAYOUT_FILE, INDEX_FILE, STATE_FILE, LOCK_FILE):
+                (root / name).unlink(missing_ok=True)
+            shutil.rmtree(root / "blobs", ignore_errors=True)
+            with suppress(OSError):
+                root.rmdir()
 
 
 def _strangers(root: Path) -> list[str]:

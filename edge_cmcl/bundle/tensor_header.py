@@ -45,7 +45,7 @@ def read_header(data: bytes, kind: str, name: str) -> Header:
     header = _parse(data, name)
     fields = _own_fields(header.pop("__metadata__", None), name)
     found = (fields.pop("kind", None), fields.pop("version", None))
-    if found != (kind, VERSION):
+    if found != (kind, VERSION) or type(found[1]) is not int:  # 1.0 and true are equal to 1
         raise FormatError(
             f"{name} is of another kind or version",
             expected=f"{kind}, version {VERSION}",
@@ -69,9 +69,10 @@ def _parse(data: bytes, name: str) -> dict[str, Any]:
 
 
 def _own_fields(found: Any, name: str) -> dict[str, Any]:
-    text = found.get(KEY) if isinstance(found, dict) else None
+    text = found.get(KEY) if isinstance(found, dict) and len(found) == 1 else None
     if not isinstance(text, str):
-        raise FormatError(f"{name} does not say what it is", expected=f"metadata {KEY!r}", got=str(found)[:80])
+        expected = f"metadata {KEY!r} and no other"
+        raise FormatError(f"{name} does not say what it is", expected=expected, got=str(found)[:80])
     fields = parse(text.encode("utf-8", "replace"), f"the metadata of {name}", MAX_TENSOR_HEADER_BYTES)
     if not isinstance(fields, dict):
         raise FormatError(f"the metadata of {name} are not an object", expected="a JSON object", got=text[:80])

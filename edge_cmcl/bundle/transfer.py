@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from edge_cmcl.bundle import limits, tarball
-from edge_cmcl.bundle.canonical import canonical
+from edge_cmcl.bundle.canonical import canonical, digest_of
 from edge_cmcl.bundle.contents import check_contents
 from edge_cmcl.bundle.documents import ATTACHMENT_TAG, Descriptor, Index, Manifest, from_json, to_json
 from edge_cmcl.bundle.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, Layout, Loaded
@@ -22,7 +22,7 @@ from edge_cmcl.bundle.media_types import BUNDLE, OCI_MANIFEST
 from edge_cmcl.bundle.reading import user_file
 from edge_cmcl.bundle.store import Store
 from edge_cmcl.durable import make_folder, replacing, storage_errors, sync_folder, write_bytes
-from edge_cmcl.errors import DigestError, FormatError, ModelError, UsageError
+from edge_cmcl.errors import DigestError, FormatError, IntegrityError, ModelError, UsageError
 
 _MARKER = canonical({"imageLayoutVersion": LAYOUT_VERSION})
 
@@ -41,7 +41,7 @@ def export_layout(layout: Layout, ref: str, out: Path) -> str:
     """
     out = Path(out)
     loaded = layout.load(ref)
-    _check_replaceable(out)
+    check_replaceable(out)
     attachments = layout.attachments(loaded.digest)
     blobs = _blobs(loaded, attachments)
     tag = f"{loaded.generation.name}-{loaded.generation.counter}"
@@ -64,7 +64,7 @@ def import_layout(
     *,
     ref: str | None = None,
     tags: Iterable[str] = (),
-    accept: Callable[[Loaded], None] | None = None,
+    accept: Callable[[Loaded], Mapping[str, Descriptor]] | None = None,
 ) -> str:
     """Bring one generation of the bundle `source` (a folder or tar) into `store`; return its manifest digest.
 
@@ -77,7 +77,7 @@ def import_layout(
         store: where it goes.
         ref: which generation, where `source` holds several.
         tags: tags of the store to point to it, in the same replacement of the index.
-        accept: called with the verified generation, before the store changes.
+        accept: called with the verified generation, before the store changes; returns further tags to move with it.
 
     Raises:
         ModelError: `source` is no bundle, or holds several generations and `ref` is None.
@@ -89,8 +89,7 @@ def import_layout(
         loaded = staged.load_manifest(digest)
         check_contents(loaded)
         store.check_newer(loaded.generation)
-        if accept is not None:
-            accept(loaded)
+        further = accept(loaded) if accept is not None else {}
         attachments = staged.attachments(loaded.digest)
         blobs = _blobs(loaded, attachments)
         layers = {layer.digest for layer in loaded.manifest.layers}
@@ -98,7 +97,7 @@ def import_layout(
             if blob.digest not in layers:
                 staged.verify(blob)
         entries = {entry.tag: entry for entry in attachments} | dict.fromkeys(tags, loaded.descriptor)
-        store.adopt(staged, blobs, entries)
+        store.adopt(loaded, blobs, {**entries, **further})
     return loaded.digest
 
 
@@ -131,7 +130,9 @@ def _staged(source: Path, ref: str | None, folder: Path) -> tuple[Layout, str]:
     digest = _chosen(layout, ref)
     loaded = layout.load_manifest(digest)
     attachments = layout.attachments(digest)
-    _write_folder(folder, layout, _blobs(loaded, attachments), Index.of(loaded.descriptor, *attachments))
+    blobs = _blobs(loaded, attachments)
+    _check_total(blobs, layout.name)
+    _write_folder(folder, layout, blobs, Index.of(loaded.descriptor, *attachments))
     return Layout(folder, str(source)), digest
 
 
@@ -164,6 +165,13 @@ def _blobs(loaded: Loaded, attachments: Iterable[Descriptor]) -> list[Descriptor
             _check_attachment(blob, name)
         blobs += [entry, manifest.config, *manifest.layers]
     return list({blob.digest: blob for blob in blobs}.values())
+
+
+def _check_total(blobs: list[Descriptor], name: str) -> None:
+    total = sum(blob.size for blob in blobs)
+    if total > limits.MAX_BUNDLE_BYTES or len(blobs) > limits.MAX_BUNDLE_FILES:
+        expected = f"{limits.MAX_BUNDLE_FILES} files and {limits.MAX_BUNDLE_BYTES} bytes at most"
+        raise FormatError(f"{name} holds too much", expected=expected, got=f"{len(blobs)} files, {total} bytes")
 
 
 def _check_attachment(blob: Descriptor, name: str) -> None:
@@ -234,25 +242,51 @@ def _replacing_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _check_replaceable(out: Path) -> None:
-    """Refuse to replace anything but a bundle: a store, too, has more in it than a bundle."""
-    if not out.exists():
+def check_replaceable(out: Path) -> None:
+    """Refuse to replace anything but a bundle of ours: images of others are OCI layouts, too, and a store is more.
+
+    Raises:
+        UsageError: something else is at `out`.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir()) and not tarball.is_tar(out)):
         return
-    if tarball.is_tar(out):
-        replaceable = out.is_file() and _first_name(out) == LAYOUT_FILE
-    else:
-        names = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
-        replaceable = not names or (LAYOUT_FILE in names and names <= {LAYOUT_FILE, INDEX_FILE, "blobs"})
+    try:
+        replaceable = _is_our_tar(out) if tarball.is_tar(out) else _is_our_folder(out)
+    except (IntegrityError, ModelError):
+        replaceable = False
     if not replaceable:
         raise UsageError(
             f"{out} exists and is not a bundle",
-            expected="a new path, or a bundle to replace",
+            expected="a new path, or an intact bundle of edge-cmcl to replace",
             got="a folder" if out.is_dir() else "a file",
             hint="choose another --out, or remove it first",
         )
 
 
-def _first_name(path: Path) -> str:
-    """Return the name that a tar header at the start of the file would give its first member."""
-    with user_file(path) as file:
-        return file.read(100).rstrip(b"\0").decode("utf-8", "replace")
+def _is_our_folder(out: Path) -> bool:
+    names = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
+    if not names <= {LAYOUT_FILE, INDEX_FILE, "blobs"}:
+        return False
+    layout = Layout(out)
+    digest = _only_generation(layout.index())
+    return digest is not None and layout.load_manifest(digest).digest == digest
+
+
+def _is_our_tar(out: Path) -> bool:
+    """Return whether the only generation in the index of a tar, which comes before the blobs, is one of ours."""
+    wanted = None
+    with user_file(out) as file:
+        for name, size, chunks in tarball.members(file, str(out)):
+            if name == INDEX_FILE:
+                wanted = _only_generation(from_json(Index, b"".join(chunks), f"{out}: {INDEX_FILE}"))
+            elif wanted is not None and wanted.endswith(f":{Path(name).name}") and size <= limits.MAX_DOCUMENT_BYTES:
+                manifest = b"".join(chunks)
+                ours = from_json(Manifest, manifest, f"{out}: {wanted[:19]}").artifact_type == BUNDLE
+                return ours and digest_of(manifest) == wanted
+    return False
+
+
+def _only_generation(index: Index) -> str | None:
+    """Return the digest of the only entry of an index that is no attachment, None where there are more or none."""
+    digests = {entry.digest for entry in index.manifests if not ATTACHMENT_TAG.fullmatch(entry.tag)}
+    return digests.pop() if len(digests) == 1 else None

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge_cmcl.continual.metrics import classification, retrieval
 from edge_cmcl.data import Pairs
 from edge_cmcl.device.encoders import BATCH
+from edge_cmcl.device.fits import check_fit
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.text import TEXT
 from edge_cmcl.errors import DataError
@@ -89,7 +90,9 @@ def embed_all(model: Model, pairs: Pairs, modality: str, progress: Progress = si
 
     Raises:
         DataError: the file does not fit the modality.
+        ModelError: the modality is unknown.
     """
+    check_fit(pairs, modality, modality, model.record(modality))
     embeddings = np.zeros((pairs.n, model.generation.embedding_dim), np.float32)
     for start in range(0, pairs.n, BATCH):
         stop = min(start + BATCH, pairs.n)

@@ -10,13 +10,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edge_cmcl.bundle import Generation, Loaded, ModalityRecord
-from edge_cmcl.bundle.payloads import (
-    Adapter,
-    LabelFeatures,
-    adapter_from_bytes,
-    labels_from_bytes,
-    sketch_from_bytes,
-)
+from edge_cmcl.bundle.contents import read_adapter, read_labels, read_origins, read_reference
+from edge_cmcl.bundle.payloads import Adapter, LabelFeatures
 from edge_cmcl.continual.origin import Origins
 from edge_cmcl.device.encoders import Encoder, GraphEncoder, UniversalEncoder, Windows
 from edge_cmcl.device.features import Statistics, standardise, unit
@@ -72,18 +67,18 @@ class Model:
     def adapter(self, modality: str) -> Adapter:
         """Return W and the statistics of `modality`."""
         if modality not in self._adapters:
-            digest = self.record(modality).adapter_blob
-            self._adapters[modality] = adapter_from_bytes(self.loaded.read(digest), f"the adapter of {modality}")
+            self.record(modality)
+            self._adapters[modality] = read_adapter(self.loaded, modality)
         return self._adapters[modality]
 
     def reference(self, digest: str) -> Array:
         """Return the weight of the older adapter `digest`, which an origin refers to."""
-        return adapter_from_bytes(self.loaded.read(digest), "an older adapter").weight
+        return read_reference(self.loaded, digest).weight
 
     def origins(self, modality: str) -> Origins:
         """Return the origins of `modality`: what its adapter has learned."""
-        blobs = self.record(modality).origins
-        return tuple(sketch_from_bytes(self.loaded.read(digest), f"a sketch of {modality}") for digest in blobs)
+        self.record(modality)
+        return read_origins(self.loaded, modality)
 
     @cached_property
     def universal_session(self) -> ort.InferenceSession:
@@ -102,14 +97,14 @@ class Model:
         Raises:
             ModelError: no step with labels has been learned.
         """
-        blob = self.generation.modalities[TEXT].label_blob if TEXT in self.generation.modalities else None
-        if blob is None:
+        found = read_labels(self.loaded) if TEXT in self.generation.modalities else None
+        if found is None:
             raise ModelError(
                 "no labels have been learned",
                 expected="a generation that learned a step with labels",
                 hint="run `edge-cmcl update` on pairs that have a label, or train the base with a text pair",
             )
-        return labels_from_bytes(self.loaded.read(blob))
+        return found
 
     def encoder(self, modality: str) -> Encoder:
         """Return the frozen encoder of a sensor."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_cmcl.bundle import Generation, Layout, Loaded, Store
+from edge_cmcl.bundle.contents import check_digests
+from edge_cmcl.bundle.documents import Descriptor
+from edge_cmcl.bundle.store import GENERATION_TAG, discard
 from edge_cmcl.bundle.transfer import import_layout
-from edge_cmcl.errors import ModelError, RefusedError, StoreLockedError
+from edge_cmcl.durable import make_folder, storage_errors, sync_folder
+from edge_cmcl.errors import ModelError, PlatformError
 
 CURRENT = "current"
 """The tag of the generation in use."""
 
-_TAG_PREFIX = "generation-"
+PREVIOUS = "previous"
+"""The tag of the generation that the last `install` replaced, where the new one is no child of it."""
 
 
 @dataclass(frozen=True)
@@ -57,48 +62,76 @@ def open_store(path: Path | str) -> Store:
 def install(source: Path, path: Path) -> Installed:
     """Install the bundle at `source` (an OCI layout folder, or a tar of one) into the store at `path`.
 
-    The first install makes the store and gives the device its id. What the device learned by itself is never replaced
-    by a bundle that does not continue it.
+    The first install makes the store and gives the device its id. Before anything changes, the bundle must be one for
+    this device (`admission`) and pass its self-test here (`self_test`).
 
     Raises:
         ModelError: `source` is no bundle.
         DigestError, FormatError: it is damaged; nothing was installed.
-        RefusedError: the device holds generations that the bundle does not know.
+        ParityError: it embeds its golden windows differently on this device.
+        RefusedError: it belongs to another project, device class or history, is older, or cannot run here.
         StoreLockedError, StorageError: the store cannot be written.
     """
     if not source.exists():
         raise ModelError(
             f"cannot read {source}", expected="a bundle: an OCI layout folder or a tar of one", got="no such path"
         )
-    if path.exists():
-        return _install(source, path)
+    made = _make_folder(path)
     try:
         return _install(source, path)
-    except StoreLockedError:  # another install began at the same time: the store is not ours to remove
-        raise
     except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
+        if made:
+            with suppress(PlatformError):  # another process works in it by now, or the disk is full: it stays
+                discard(path)
         raise
+
+
+def _make_folder(path: Path) -> bool:
+    """Return whether this very process made the folder `path`."""
+    make_folder(path.parent)
+    with storage_errors(path):
+        try:
+            path.mkdir()
+        except FileExistsError:
+            return False
+        sync_folder(path.parent)
+        return True
 
 
 def _install(source: Path, path: Path) -> Installed:
+    # onnxruntime comes with these; `log` and `rollback` do not wait for it.
+    from edge_cmcl.device.admission import check_admissible
+    from edge_cmcl.device.model import Model
+    from edge_cmcl.device.self_test import self_test
+
     store = Store.create(path)
     with store.writer():
-        first = CURRENT not in store.tags()
         state = store.state()
         device_id = state.device_id or uuid.uuid4().hex
         store.save_state(state.model_copy(update={"device_id": device_id}))
+        current = store.load(CURRENT) if CURRENT in store.tags() else None
 
-        def accept(bundle: Loaded) -> None:
-            if not first:
-                _check_continues(store, bundle)
+        def accept(bundle: Loaded) -> dict[str, Descriptor]:
+            check_admissible(bundle, store.state(), current, _generations(store))
+            self_test(Model(bundle))
+            return _tags(store, bundle, current)
 
-        digest = import_layout(source, store, tags=[CURRENT], accept=accept)
+        digest = import_layout(source, store, accept=accept)
         generation = store.load(digest).generation
-        store.set_tag(generation_tag(generation), digest)
         raise_counter(store, generation.counter)
     modalities = tuple(sorted(generation.modalities))
-    return Installed(digest, generation.counter, generation.name, modalities, device_id, first)
+    return Installed(digest, generation.counter, generation.name, modalities, device_id, current is None)
+
+
+def _tags(store: Store, bundle: Loaded, current: Loaded | None) -> dict[str, Descriptor]:
+    """Return what the tags of `store` point to when `bundle` becomes current."""
+    name = generation_tag(bundle.generation)
+    if store.tags().get(name, bundle.digest) != bundle.digest:
+        name += f"-{bundle.digest[7:15]}"  # two exports of one run have one time
+    tags = {CURRENT: bundle.descriptor, name: bundle.descriptor}
+    if current is not None and bundle.digest != current.digest and current.digest not in bundle.generation.parents:
+        tags[PREVIOUS] = current.descriptor
+    return tags
 
 
 def raise_counter(store: Store, counter: int) -> None:
@@ -109,81 +142,102 @@ def raise_counter(store: Store, counter: int) -> None:
 
 
 def store_bytes(store: Layout) -> int:
-    """Return the bytes of all blobs in the store."""
-    return sum(path.stat().st_size for path in store.blob_path("").iterdir())
+    """Return the bytes of all blobs in the store; a writer may add and remove files meanwhile."""
+    total = 0
+    for path in store.blob_path("").iterdir():
+        if not path.name.startswith("."):
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size
+    return total
 
 
 def rollback(store: Store, ref: str = "") -> Loaded:
-    """Make an older generation current again: the parent of the current one, or `ref`. Nothing is deleted.
+    """Make an older generation current again. Nothing is deleted.
+
+    Args:
+        store: the device store.
+        ref: a tag, a digest or the start of one, or a counter that one generation alone has; by default the parent of
+            the current one or, where that is not here, what the last `install` replaced.
 
     Raises:
-        ModelError: there is no such generation here.
+        ModelError: there is no such generation here, or several.
         DigestError: it is damaged; the current one stays.
     """
     with store.writer():
         current = store.load(CURRENT)
-        target = ref or next((digest for digest in current.generation.parents if store.has(digest)), "")
-        if not target:
-            raise ModelError(
-                "there is nothing to roll back to",
-                expected="a parent of the current generation in the store",
-                got=f"generation {current.generation.counter} is the first one installed",
-                hint="`edge-cmcl log` lists what is here",
-            )
-        loaded = verify(store.load(target))
-        store.set_tag(CURRENT, loaded.digest)
+        loaded = store.load(_named(store, ref) if ref else _before(store, current))
+        check_digests(loaded)
+        last = store.tags().get(PREVIOUS) == loaded.digest
+        store.set_tag(CURRENT, loaded.digest, drop=[PREVIOUS] if last else ())
     return loaded
 
 
-def verify(loaded: Loaded) -> Loaded:
-    """Check every blob of a generation against its digest, and return it.
+def _before(store: Store, current: Loaded) -> str:
+    """Return the digest of what was current before `current`."""
+    for digest in current.generation.parents:
+        if store.has(digest):
+            return digest
+    found = store.tags().get(PREVIOUS)
+    if found is None:
+        raise ModelError(
+            "there is nothing to roll back to",
+            expected="a parent of the current generation in the store, or one that an install replaced",
+            got=f"generation {current.generation.counter} is the first one installed",
+            hint="`edge-cmcl log` lists what is here",
+        )
+    return found
 
-    Raises:
-        DigestError: one is missing or damaged.
-    """
-    for layer in loaded.manifest.layers:
-        loaded.layout.verify(layer)
-    return loaded
+
+def _named(store: Store, ref: str) -> str:
+    """Return `ref`, or the digest of the only generation with that counter."""
+    if ref in store.tags() or not ref.isdecimal():
+        return ref
+    found = [loaded.digest for loaded in _generations(store) if str(loaded.generation.counter) == ref]
+    if len(found) > 1:
+        raise ModelError(
+            f"there are {len(found)} generations {ref} here",
+            expected="a tag or digest of one of them",
+            got=", ".join(" ".join([digest[7:19], *_tags_of(store, digest)]) for digest in found),
+            hint="`edge-cmcl log` lists what is here",
+        )
+    return found[0] if found else ref
 
 
 def log(store: Layout) -> list[dict[str, Any]]:
     """Return every generation of the store, newest first, in JSON types; those rolled back from included."""
-    tags = store.tags()
-    own = [tag for tag in tags if tag == CURRENT or tag.startswith(_TAG_PREFIX)]
-    found = {loaded.digest: loaded for tag in own for loaded in store.history(tag)}
     leading = {loaded.digest for loaded in store.history(CURRENT)}
+    current = store.tags()[CURRENT]
     return [
         {
-            "digest": digest,
+            "digest": loaded.digest,
             "counter": loaded.generation.counter,
             "created": loaded.generation.created,
             "action": loaded.generation.action,
             "device_id": loaded.generation.device_id,
             "modalities": sorted(loaded.generation.modalities),
             "parents": list(loaded.generation.parents),
-            "current": digest == tags[CURRENT],
-            "in_use": digest in leading,
+            "tags": _tags_of(store, loaded.digest),
+            "current": loaded.digest == current,
+            "in_use": loaded.digest in leading,
         }
-        for digest, loaded in sorted(found.items(), key=lambda item: _age(item[1]), reverse=True)
+        for loaded in _generations(store)
     ]
+
+
+def _generations(store: Layout) -> list[Loaded]:
+    """Return every generation of the store, newest first."""
+    own = [tag for tag in store.tags() if tag in (CURRENT, PREVIOUS) or tag.startswith(GENERATION_TAG)]
+    return sorted(store.history(*own), key=_age, reverse=True)
+
+
+def _tags_of(store: Layout, digest: str) -> list[str]:
+    return sorted(tag for tag, found in store.tags().items() if found == digest)
 
 
 def generation_tag(generation: Generation) -> str:
     """Return the tag that keeps a generation findable after a rollback: its counter and time of creation."""
-    return f"{_TAG_PREFIX}{generation.counter}-{generation.created.replace(':', '')}"
+    return f"{GENERATION_TAG}{generation.counter}-{generation.created.replace(':', '')}"
 
 
 def _age(loaded: Loaded) -> tuple[int, str, str]:
     return loaded.generation.counter, loaded.generation.created, loaded.digest
-
-
-def _check_continues(store: Store, bundle: Loaded) -> None:
-    current = store.load(CURRENT)
-    known = {bundle.digest, *bundle.generation.parents}
-    if current.generation.device_id and current.digest not in known:
-        raise RefusedError(
-            "the bundle would replace what this device has learned by itself",
-            expected=f"a bundle that continues generation {current.generation.counter} ({current.digest[:19]})",
-            got=f"{bundle.generation.name}, generation {bundle.generation.counter} ({bundle.digest[:19]})",
-            hint="`edge-cmcl rollback` to the installed base first, or use another --store",
-        )

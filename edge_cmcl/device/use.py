@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,16 @@ from numpy.typing import NDArray
 from edge_cmcl import tensors
 from edge_cmcl.data import Pairs
 from edge_cmcl.device.evaluate import embed_all
+from edge_cmcl.device.fits import check_holds, near
 from edge_cmcl.device.model import Model, fuse
+from edge_cmcl.device.text import TEXT
 from edge_cmcl.errors import DataError, UsageError
 from edge_cmcl.progress import Progress, silent
 
 Array = NDArray[np.float32]
+
+EMBEDDINGS_FORMAT = "edge-cmcl/embeddings"
+"""What the metadata of a file of embeddings calls it."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,14 @@ class Joint:
         embeddings: (n, d) unit rows; zero where no sensor was recorded.
         present: (n,) bool, rows with at least one sensor.
         sensors: (n,) number of sensors behind each row.
+        time: (n,) float64, start of each window in s; None where the file does not say.
     """
 
     modalities: tuple[str, ...]
     embeddings: Array
     present: NDArray[np.bool_]
     sensors: NDArray[np.int64]
+    time: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,8 @@ class Classified:
         labels: (n,) index into `names`, -1 where no sensor was recorded.
         similarity: (n,) cosine similarity of the chosen label.
         margin: (n,) by how much it beats the next label.
-        accuracy: against the file's labels where it has known ones, else None.
+        true: (n,) the file's own label as an index into `names`, -1 where it has none or one that is not among them.
+        time: (n,) float64, start of each window in s; None where the file does not say.
     """
 
     modalities: tuple[str, ...]
@@ -55,7 +64,36 @@ class Classified:
     labels: NDArray[np.int64]
     similarity: Array
     margin: Array
-    accuracy: float | None
+    true: NDArray[np.int64]
+    time: NDArray[np.float64] | None = None
+
+    @property
+    def scored(self) -> int:
+        """Rows that the accuracy is of: those with a sensor, and a label of their own among `names`."""
+        return int(self._judged.sum())
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the scored rows whose label is right, None where there are none."""
+        judged = self._judged
+        return float((self.labels[judged] == self.true[judged]).mean()) if judged.any() else None
+
+    def per_label(self) -> list[dict[str, Any]]:
+        """Return for each name how many rows were given it, how many of the scored ones have it, and found right."""
+        judged = self._judged
+        return [
+            {
+                "label": name,
+                "rows": int((self.labels == index).sum()),
+                "true": int((judged & (self.true == index)).sum()),
+                "right": int((judged & (self.true == index) & (self.labels == index)).sum()),
+            }
+            for index, name in enumerate(self.names)
+        ]
+
+    @property
+    def _judged(self) -> NDArray[np.bool_]:
+        return np.asarray((self.true >= 0) & (self.labels >= 0))
 
 
 @dataclass(frozen=True)
@@ -87,17 +125,19 @@ def joint_embeddings(model: Model, pairs: Pairs, modalities: Sequence[str] = (),
         ModelError: a named one is unknown.
     """
     chosen = tuple(dict.fromkeys(modalities)) or tuple(name for name in pairs.modalities if name in model.modalities)
-    absent = [name for name in chosen if name not in pairs.modalities]
-    if absent or not chosen:
+    if not chosen:
         raise DataError(
-            f"{pairs.path} has no windows of {', '.join(absent) or 'a known modality'}",
-            expected=f"one of {', '.join(model.modalities)}",
+            f"{pairs.path} has no windows of a known modality",
+            expected=f"one of {', '.join(name for name in model.modalities if name != TEXT)}",
             got=", ".join(pairs.modalities),
+            hint=f"`edge-cmcl update --modality {pairs.modalities[0]}` teaches one",
         )
+    for name in chosen:
+        check_holds(pairs, name)
     valid = {name: pairs.valid(name) for name in chosen}
     embeddings = {name: embed_all(model, pairs, name, progress) for name in chosen}
     fused, present = fuse(embeddings, valid)
-    return Joint(chosen, fused, present, np.sum(list(valid.values()), axis=0))
+    return Joint(chosen, fused, present, np.sum(list(valid.values()), axis=0), pairs.time)
 
 
 def classify(
@@ -113,15 +153,21 @@ def classify(
         model: the generation; it has learned a step with labels.
         pairs: the file.
         modalities: sensors to use; by default all known ones.
-        labels: names to choose from; by default every label learned. Names never seen are allowed.
+        labels: names to choose from, among those learned; by default all of them.
         progress: told each batch.
 
     Raises:
         ModelError: no labels have been learned.
-        UsageError: fewer than two names to choose from.
+        UsageError: fewer than two names to choose from, or one that was never learned.
         DataError: the file has no known sensor.
     """
-    names = tuple(labels) or model.labels.names
+    learned = model.labels.names
+    names = tuple(dict.fromkeys(labels)) or learned
+    for name in names:
+        if name not in learned:
+            expected = f"one of {', '.join(learned[:20])}" + (", ..." if len(learned) > 20 else "")
+            hint = near(name, learned) or "`edge-cmcl update --with text` teaches labels"
+            raise UsageError(f"the label {name!r} was never learned", expected=expected, got=name, hint=hint)
     if len(names) < 2:
         raise UsageError("there is nothing to choose from", expected="at least two labels", got=", ".join(names))
     texts = model.embed_labels(names)
@@ -130,7 +176,7 @@ def classify(
     order = np.argsort(-similarity, axis=1)
     best, second = (np.take_along_axis(similarity, order[:, [k]], axis=1)[:, 0] for k in (0, 1))
     found = np.where(joint.present, order[:, 0], -1)
-    return Classified(joint.modalities, names, found, best, best - second, _accuracy(pairs, names, found))
+    return Classified(joint.modalities, names, found, best, best - second, _true(pairs, names), joint.time)
 
 
 def retrieve(query: Joint, gallery: Joint, rows: Sequence[int], top: int) -> list[Hits]:
@@ -154,26 +200,32 @@ def retrieve(query: Joint, gallery: Joint, rows: Sequence[int], top: int) -> lis
     return found
 
 
-def _accuracy(pairs: Pairs, names: Sequence[str], found: NDArray[np.int64]) -> float | None:
+def _true(pairs: Pairs, names: Sequence[str]) -> NDArray[np.int64]:
+    """Return the file's own labels (n,) as indices into `names`, -1 for none and for others."""
     if pairs.labels is None:
-        return None
+        return np.full(pairs.n, -1)
     place = {name: index for index, name in enumerate(names)}
-    true = np.array([place.get(name, -1) for name in pairs.label_names] + [-1])[pairs.labels]
-    judged = (true >= 0) & (found >= 0)
-    return float((found[judged] == true[judged]).mean()) if judged.any() else None
+    return np.array([place.get(name, -1) for name in pairs.label_names] + [-1])[pairs.labels]
 
 
 def write_joint(path: Path, joint: Joint, model: Model) -> None:
     """Write joint embeddings as safetensors: embeddings (n, d) float32, present (n,) uint8, and what made them.
 
+    Where the moments' times are known they are there too, time (n,) float64 in s.
+
     Raises:
         StorageError: the file system refused.
     """
     described = {
-        "format": "edge-cmcl/embeddings",
+        "format": EMBEDDINGS_FORMAT,
         "version": "1",
         "modalities": json.dumps(list(joint.modalities)),
         "generation": model.loaded.digest,
     }
-    present = joint.present.astype(np.uint8)
-    tensors.write(path, {"embeddings": joint.embeddings, "present": present}, described)
+    columns: dict[str, NDArray[Any]] = {
+        "embeddings": joint.embeddings,
+        "present": joint.present.astype(np.uint8),
+    }
+    if joint.time is not None:
+        columns["time"] = joint.time
+    tensors.write(path, columns, described)

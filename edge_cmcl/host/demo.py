@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_cmcl import errors
 from edge_cmcl.data.simulator import SENSORS, write_simulated
 from edge_cmcl.device.text import TEXT
 from edge_cmcl.durable import make_folder, write_bytes
-from edge_cmcl.errors import EdgeCmclError
+from edge_cmcl.errors import EdgeCmclError, PlatformError, UsageError
 from edge_cmcl.progress import Progress, silent
 
 BASE = ("vibration", "current")
@@ -54,9 +55,11 @@ class Demo:
         """Run the loop and return its figures in JSON types.
 
         Raises:
-            EdgeCmclError: a step failed; its own error is in the message.
+            UsageError: there is something in the folder.
+            EdgeCmclError: a step failed: the step's own error, with its exit code.
         """
         began = time.monotonic()
+        _check_empty(self.folder)
         make_folder(self.folder)
         total = 4 + len(UPDATES)
         self._simulate()
@@ -118,13 +121,38 @@ class Demo:
             [sys.executable, "-m", "edge_cmcl", *texts, "--json"], capture_output=True, env=environment, check=False
         )
         if done.returncode != 0:
-            raise EdgeCmclError(
-                f"the demo's step `edge-cmcl {texts[0]}` failed with exit code {done.returncode}",
-                got=done.stdout.decode(errors="replace") or done.stderr.decode(errors="replace"),
-            )
+            raise step_error(texts[0], done.returncode, done.stdout, done.stderr)
         result = json.loads(done.stdout)
         assert isinstance(result, dict)
         return result
+
+
+def step_error(command: str, returncode: int, stdout: bytes, stderr: bytes) -> EdgeCmclError:
+    """Return the error that a command reported, as it would have been raised here, with the exit code it had."""
+    try:
+        told = json.loads(stdout)["error"]
+        kind = getattr(errors, told["type"], EdgeCmclError)
+        message = f"the demo's step `edge-cmcl {command}` failed: {told['message']}"
+        error: EdgeCmclError = kind(
+            message, expected=told.get("expected", ""), got=told.get("got", ""), hint=told.get("to_do", "")
+        )
+    except (ValueError, KeyError, TypeError):  # it was ended from outside, before it could say anything
+        reason = f"signal {-returncode}" if returncode < 0 else f"exit code {returncode}"
+        got = stderr.decode(errors="replace").strip()[-2000:]
+        error = PlatformError(f"the demo's step `edge-cmcl {command}` was ended by {reason}", got=got)
+    error.exit_code = 128 - returncode if returncode < 0 else returncode
+    return error
+
+
+def _check_empty(folder: Path) -> None:
+    """Refuse to write among files of the user's."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(
+            f"{folder} is not an empty folder",
+            expected="a new or empty folder",
+            got="a file" if folder.is_file() else "a folder with files in it",
+            hint="name another one with --keep",
+        )
 
 
 def _project() -> str:

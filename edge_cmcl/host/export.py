@@ -31,6 +31,9 @@ from edge_cmcl.host.run import Run, load_run
 from edge_cmcl.progress import Progress, silent
 from edge_cmcl.version import SOFTWARE
 
+KEPT_EPOCHS = 200
+"""Epochs of each training history that go into a bundle."""
+
 
 def export(run: Run, out: Path, progress: Progress = silent) -> dict[str, Any]:
     """Write the bundle of `run` to `out`, a folder or, where it ends in .tar, a tar; return what was proven.
@@ -96,9 +99,25 @@ def _generation(run: Run, store: Store, references: dict[str, Encoder], progress
             "universal": store.put(universal),
             "step": step,
             "pairs": _pair_records(run),
-            "metrics": {"training": run.metrics},
+            "metrics": {"training": thinned(run.metrics)},
         }
     )
+
+
+def thinned(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return training metrics with at most about `KEPT_EPOCHS` epochs of each history, the best and the last included.
+
+    A generation has room for 256 KiB of metrics (bundle/FORMAT.md); the run keeps every epoch.
+    """
+    histories = {name: value for name, value in metrics.items() if isinstance(value, Mapping) and "epochs" in value}
+    return {**metrics, **{name: {**history, "epochs": _thinned(history)} for name, history in histories.items()}}
+
+
+def _thinned(history: Mapping[str, Any]) -> list[Any]:
+    epochs = history["epochs"]
+    every = -(-len(epochs) // KEPT_EPOCHS)
+    kept = {*range(0, len(epochs), max(every, 1)), history["best_epoch"], len(epochs) - 1}
+    return [epoch for number, epoch in enumerate(epochs) if number in kept]
 
 
 def _write_modality(

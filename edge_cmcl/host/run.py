@@ -10,7 +10,9 @@ RUN/resume-*.safetensors      progress of a run that was cut off
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from torch import nn
 from edge_cmcl import tensors
 from edge_cmcl.bundle.payloads import Adapter
 from edge_cmcl.continual.sketch import Sketch
-from edge_cmcl.durable import make_folder, write_bytes
+from edge_cmcl.durable import make_folder, replacing, storage_errors, sync_folder
 from edge_cmcl.errors import DataError, ModelError
 from edge_cmcl.host.conv import make_encoder
 from edge_cmcl.project import TEXT, Project, load_project
@@ -79,13 +81,18 @@ def is_complete(folder: Path) -> bool:
     return (folder / METRICS).is_file()
 
 
-def save_run(run: Run) -> None:
-    """Write a finished run durably, `metrics.json` last.
+def save_run(run: Run, files: Mapping[Path, bytes] | None = None) -> None:
+    """Write a finished run durably; one that was there is replaced only when all of the new one is on the disk.
+
+    Files take their places with `metrics.json` gone, and that comes last: what looks complete is of one run.
+
+    Args:
+        run: the run.
+        files: what else it keeps, by path: its copy of the project, encoders of the user's own.
 
     Raises:
-        StorageError: the file system refused.
+        StorageError: the file system refused; a run that was there is as it was.
     """
-    make_folder(run.folder)
     stored: dict[str, NDArray[Any]] = {}
     for name, adapter in run.adapters.items():
         stored[f"adapter.{name}.weight"] = adapter.weight
@@ -97,8 +104,21 @@ def save_run(run: Run) -> None:
     for name, encoder in run.encoders.items():
         stored |= {f"encoder.{name}.{key}": value.detach().numpy() for key, value in encoder.state_dict().items()}
     described = {"run_id": run.run_id, "labels": json.dumps(list(run.labels))}
-    tensors.write(run.folder / CHECKPOINT, stored, {"format": FORMAT, "version": VERSION, **described})
-    write_bytes(run.folder / METRICS, json.dumps(run.metrics, indent=2, allow_nan=False).encode())
+    parts = {
+        run.folder / METRICS: json.dumps(run.metrics, indent=2, allow_nan=False).encode(),
+        run.folder / CHECKPOINT: tensors.to_bytes(stored, {"format": FORMAT, "version": VERSION, **described}),
+        **(files or {}),
+    }
+    with ExitStack() as stack:  # left in reverse, so that the metrics take their place last
+        for path, data in parts.items():
+            make_folder(path.parent)
+            file = stack.enter_context(replacing(path))
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        with storage_errors(run.folder):
+            (run.folder / METRICS).unlink(missing_ok=True)
+            sync_folder(run.folder)
 
 
 def load_run(folder: Path) -> Run:

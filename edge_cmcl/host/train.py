@@ -17,8 +17,10 @@ from torch import nn
 
 from edge_cmcl.bundle import timestamp
 from edge_cmcl.bundle.payloads import Adapter
+from edge_cmcl.continual.metrics import chance_mrr
 from edge_cmcl.device.encoders import Encoder
 from edge_cmcl.device.features import RunningStatistics, Statistics, standardise
+from edge_cmcl.device.judging import MAX_GALLERY
 from edge_cmcl.device.text import TEXT
 from edge_cmcl.durable import make_folder, write_bytes
 from edge_cmcl.errors import UsageError
@@ -28,7 +30,7 @@ from edge_cmcl.host.conv import make_encoder
 from edge_cmcl.host.encoding import RawOutputs, TorchEncoder, frozen_encoders
 from edge_cmcl.host.epochs import History
 from edge_cmcl.host.pretrain import PairInputs, train_encoders
-from edge_cmcl.host.run import METRICS, PROJECT, Run, encoder_file, is_complete, save_run
+from edge_cmcl.host.run import PROJECT, Run, encoder_file, is_complete, save_run
 from edge_cmcl.progress import Progress, silent
 from edge_cmcl.project import FILE_NAME, Project, load_project
 from edge_cmcl.version import SOFTWARE
@@ -49,6 +51,8 @@ def train(
     progress: Progress = silent,
 ) -> Run:
     """Train the base of a project and write its run folder. A run that was cut off continues where it stopped.
+
+    A finished run in that folder stays what it is until the new one is complete.
 
     Args:
         project_file: the project file, or the folder that holds it.
@@ -72,7 +76,7 @@ def train(
     pairs = load_pairs(project, project.train.seed)
     run_id = fingerprint(project, pairs)
     encoders, records = frozen_encoders(project)
-    _begin(folder, project, project_file, force)
+    files = _begin(folder, project, project_file, force)
     raw = RawOutputs(encoders, {name: table.scale for name, table in project.modality.items()}, progress)
     trained, encoder_history = _train_encoders(project, pairs, raw, device, folder, run_id, progress)
     every: dict[str, Encoder] = {
@@ -94,7 +98,7 @@ def train(
         labels=tuple(dict.fromkeys(label for pair in pairs for label in pair.labels)),
         metrics=_metrics(project, pairs, fitted, encoder_history, device, time.monotonic() - began),
     )
-    save_run(run)
+    save_run(run, files)
     _forget_progress(folder)
     return run
 
@@ -110,7 +114,7 @@ def pick_device(wanted: str) -> str:
     try:
         torch.zeros(1, device=wanted)
     except (RuntimeError, AssertionError) as error:
-        got = str(error).splitlines()[0]
+        got = wanted if "device type" in str(error) else str(error).splitlines()[0]  # that one lists all 21 types
         raise UsageError(f"torch has no device {wanted!r} here", expected="auto, cpu or cuda", got=got) from error
     return wanted
 
@@ -128,7 +132,8 @@ def fingerprint(project: Project, pairs: list[PairData]) -> str:
 
 
 def _check_unfinished(folder: Path, force: bool) -> None:
-    if is_complete(folder) and not force:
+    replacing = any((folder / progress).exists() for progress in (ENCODERS_RESUME, ADAPTERS_RESUME))
+    if is_complete(folder) and not replacing and not force:
         raise UsageError(
             f"{folder} holds a finished run",
             expected="a new run folder",
@@ -136,19 +141,17 @@ def _check_unfinished(folder: Path, force: bool) -> None:
         )
 
 
-def _begin(folder: Path, project: Project, project_file: Path, force: bool) -> None:
+def _begin(folder: Path, project: Project, project_file: Path, force: bool) -> dict[Path, bytes]:
+    """Return what the run will keep of its sources as they are now, by path."""
     make_folder(folder)
-    (folder / METRICS).unlink(missing_ok=True)
     if force:
         _forget_progress(folder)
     source = project_file / FILE_NAME if project_file.is_dir() else project_file
-    write_bytes(folder / PROJECT, source.read_bytes())
-    for name in project.modality:
-        path = project.encoder_path(name)
-        if path is not None:
-            kept = encoder_file(folder, name)
-            make_folder(kept.parent)
-            write_bytes(kept, path.read_bytes())
+    files = {folder / PROJECT: source.read_bytes()}
+    if not is_complete(folder):
+        write_bytes(folder / PROJECT, files[folder / PROJECT])  # says what the folder is going to be
+    paths = {name: project.encoder_path(name) for name in project.modality}
+    return files | {encoder_file(folder, name): path.read_bytes() for name, path in paths.items() if path}
 
 
 def _forget_progress(folder: Path) -> None:
@@ -259,6 +262,7 @@ def _metrics(
                 "validation_rows": len(pair.validation),
                 "fitted_rows": len(_fitted_rows(pair)),
                 "validation_from": "training files" if pair.carved else "validation files",
+                "chance_mrr": chance_mrr(_gallery(pair)),
             }
             for pair in pairs
         ],
@@ -266,6 +270,14 @@ def _metrics(
         "adapters": _history(fitted.history),
         "encoders": _history(encoder_history) if encoder_history else None,
     }
+
+
+def _gallery(pair: PairData) -> int:
+    """Return among how many candidates a validation row is ranked (see `adapters`)."""
+    if pair.modalities[1] == TEXT:
+        return len(np.unique(pair.ids))
+    rows = len(pair.validation)
+    return round(rows / max(1, -(-rows // MAX_GALLERY)))
 
 
 def _history(history: History) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from edge_cmcl.continual.sketch import Sketch
 
 D, WIDTH = 4, 6
 CREATED = "2026-01-02T03:04:05Z"
+REFERENCE = "sha256:" + "1" * 64
 
 
 def make_adapter(seed: int, width: int = WIDTH, *, text: bool = False) -> Adapter:
@@ -31,14 +32,14 @@ def make_adapter(seed: int, width: int = WIDTH, *, text: bool = False) -> Adapte
     return Adapter(weight, random.normal(size=width).astype(np.float32), np.full(width, 0.5, np.float32))
 
 
-def make_origin(modality: str, reference: str = "", name: str = "base", width: int = WIDTH) -> Origin:
+def make_origin(modality: str, reference: str = REFERENCE, name: str = "base", width: int = WIDTH) -> Origin:
     rows = np.arange(2 * width, dtype=np.float32).reshape(2, width) / 8
     sketch = Sketch(rows, n=40, trace=0.1 + 0.2, delta=1e-7)
     return Origin(name, 0, "", modality, ("gyro",), CREATED, sketch, reference)
 
 
 def make_golden() -> Golden:
-    return Golden({"windows": np.ones((2, 16, 3), np.float32)}, {"features": np.zeros((2, WIDTH), np.float32)})
+    return Golden({"windows": np.ones((2, 16, 3), np.float32)}, {"embeddings": np.zeros((2, D), np.float32)})
 
 
 def make_labels() -> LabelFeatures:
@@ -68,12 +69,13 @@ def sensor(store: Store, name: str, universal: str, seed: int) -> ModalityRecord
 def base_generation(store: Store) -> Generation:
     """Store the blobs of a host's export and return its generation."""
     universal, step = store.put(b"universal encoder graph"), store.put(b"step graph")
+    adapter = store.put(adapter_to_bytes(make_adapter(9, 1024, text=True)))
     text = ModalityRecord(
         kind="text",
         encoder="text",
         width=1024,
-        adapter_blob=store.put(adapter_to_bytes(make_adapter(9, 1024, text=True))),
-        origins=(store.put(sketch_to_bytes(make_origin("text", width=1024))),),
+        adapter_blob=adapter,
+        origins=(store.put(sketch_to_bytes(make_origin("text", adapter, width=1024))),),
         label_blob=store.put(labels_to_bytes(make_labels())),
     )
     return Generation(

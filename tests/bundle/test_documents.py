@@ -79,6 +79,12 @@ def test_rewriting_an_index_keeps_what_another_tool_wrote() -> None:
     assert (written["annotations"], written["extra"]) == ({"k": "v"}, 1)
 
 
+def test_a_tag_keeps_the_other_annotations_of_what_it_names() -> None:
+    entry = Descriptor(media_type="application/x", digest=DIGEST, size=1, annotations={"who": "another tool"})
+    (tagged,) = Index.of().with_tag("a", entry).with_tag("b", entry).without_tag("a").manifests
+    assert (tagged.tag, (tagged.annotations or {})["who"]) == ("b", "another tool")
+
+
 def test_a_tag_names_one_manifest() -> None:
     first, second = (Descriptor(media_type="application/x", digest=DIGEST, size=size) for size in (1, 2))
     index = Index.of().with_tag("a", first).with_tag("b", first).with_tag("a", second)

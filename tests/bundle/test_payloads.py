@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edge_cmcl import tensors
+from edge_cmcl.bundle.canonical import canonical
 from edge_cmcl.bundle.payloads import (
     Adapter,
     Golden,
@@ -63,7 +68,7 @@ def test_a_sketch_reads_back_bit_for_bit(rows: Any, trace: float, delta: float, 
 def test_golden_vectors_and_labels_read_back() -> None:
     golden = golden_from_bytes(golden_to_bytes(make_golden()))
     assert {name: array.shape for name, array in golden.inputs.items()} == {"windows": (2, 16, 3)}
-    assert np.array_equal(golden.outputs["features"], make_golden().outputs["features"])
+    assert np.array_equal(golden.outputs["embeddings"], make_golden().outputs["embeddings"])
     labels = labels_from_bytes(labels_to_bytes(make_labels()))
     assert labels.names == ("walk", "läuft")
     assert np.array_equal(labels.features, make_labels().features)
@@ -118,6 +123,7 @@ def test_a_wrong_adapter_is_neither_written_nor_read(adapter: Adapter) -> None:
         {"partners": ("a" * 33,)},
         {"created": "2026-01-02"},
         {"reference": "not a digest"},
+        {"reference": ""},
         {"carried": -1.0},
         {"carried": float("nan")},
         {"weight": 0.0},
@@ -135,6 +141,15 @@ def test_a_wrong_adapter_is_neither_written_nor_read(adapter: Adapter) -> None:
 def test_a_sketch_out_of_range_is_not_written(change: dict[str, Any]) -> None:
     with pytest.raises(FormatError):
         sketch_to_bytes(replace(make_origin("acc"), **change))
+
+
+def test_a_sketch_without_a_reference_is_not_read() -> None:
+    good = sketch_to_bytes(make_origin("acc"))
+    with tensors_of(good) as (arrays, described):
+        fields = json.loads(described["edge-cmcl"])
+        none = tensors.to_bytes(arrays, {"edge-cmcl": canonical({**fields, "reference": None}).decode()})
+    with pytest.raises(FormatError, match="reference"):
+        sketch_from_bytes(none)
 
 
 def test_wrong_golden_vectors_and_labels_are_not_written() -> None:
@@ -156,6 +171,18 @@ PAYLOADS = {
 }
 
 
+OTHER_VERSIONS = ['"version":2', '"version":1.0', '"version":true', '"version":"1"']
+
+
+@contextmanager
+def tensors_of(data: bytes) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+        file.write(data)
+        file.flush()
+        with tensors.TensorFile(Path(file.name)) as opened:
+            yield {name: opened.read_whole(name) for name in opened.names}, opened.metadata
+
+
 @pytest.mark.parametrize("kind", PAYLOADS)
 def test_a_payload_of_another_kind_or_version_is_refused(kind: str) -> None:
     read, data = PAYLOADS[kind]
@@ -164,9 +191,12 @@ def test_a_payload_of_another_kind_or_version_is_refused(kind: str) -> None:
             with pytest.raises(FormatError, match="another kind"):
                 read(foreign)
     plain = tensors.to_bytes({"weight": np.ones((2, 2), np.float32)})
-    newer = data.replace(b'version\\":1', b'version\\":2')
-    assert newer != data
-    for wrong in (plain, newer):
+    with tensors_of(data) as (arrays, described):
+        text = described["edge-cmcl"]
+        more = tensors.to_bytes(arrays, {**described, "note": "x"})
+        others = [tensors.to_bytes(arrays, {"edge-cmcl": text.replace('"version":1', v)}) for v in OTHER_VERSIONS]
+    assert data not in others
+    for wrong in (plain, more, *others):
         with pytest.raises(FormatError):
             read(wrong)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -18,9 +19,9 @@ from bundle_samples import (
     updated_generation,
 )
 
-from edge_cmcl.bundle import Layout, State, Store, contents
-from edge_cmcl.bundle.canonical import digest_of
+from edge_cmcl.bundle import Layout, Loaded, State, Store, contents
 from edge_cmcl.bundle.documents import QueueEntry
+from edge_cmcl.bundle.store import discard
 from edge_cmcl.errors import (
     DigestError,
     EdgeCmclError,
@@ -53,7 +54,7 @@ def test_payloads_are_read_back_through_the_generation(tmp_path: Path) -> None:
     assert contents.read_references(loaded, "acc")[base].weight.tolist() == make_adapter(1).weight.tolist()
     golden, labels = contents.read_golden(loaded, "acc"), contents.read_labels(loaded)
     assert golden is not None
-    assert golden.outputs["features"].tolist() == make_golden().outputs["features"].tolist()
+    assert golden.outputs["embeddings"].tolist() == make_golden().outputs["embeddings"].tolist()
     assert labels is not None
     assert labels.names == make_labels().names
     assert contents.read_labels(loaded, "acc") is None
@@ -89,6 +90,41 @@ def test_history_follows_parents_newest_first_and_through_merges(tmp_path: Path)
     assert [loaded.generation.counter for loaded in history] == [3, 2, 2, 1]
     assert history[-1].digest == store.tags()["base"]
     assert {loaded.base for loaded in history} == {store.tags()["base"]}
+
+
+def test_history_of_several_generations_has_each_once_and_reads_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(tmp_path / "store")
+    with store.writer():
+        store.commit(updated_generation(store, "base", seed=12), ["other"])
+    read: list[str] = []
+    load = Store.load_manifest
+
+    def counted(self: Store, digest: str) -> Loaded:
+        read.append(digest)
+        return load(self, digest)
+
+    monkeypatch.setattr(Store, "load_manifest", counted)
+    found = [loaded.digest for loaded in store.history("other", "current", "base", "current")]
+    assert set(found) == set(store.tags().values())
+    assert sorted(read) == sorted(found)
+
+
+def test_a_commit_ends_the_generation_tags_of_its_parents_alone(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+    with store.writer():
+        store.set_tag("generation-1", "base")
+        store.set_tag("generation-2", "current")
+        child = store.commit(updated_generation(store, "current", seed=12), ["current", "generation-3"])
+        assert set(store.tags()) == {"base", "current", "generation-1", "generation-3"}
+        sibling = store.commit(updated_generation(store, "base", seed=13), ["generation-2b"])
+    assert store.tags() == {
+        "base": store.load("base").digest,
+        "current": child,
+        "generation-3": child,
+        "generation-2b": sibling,
+    }
 
 
 def test_history_ends_where_a_parent_is_not_present_and_fails_where_it_is_damaged(tmp_path: Path) -> None:
@@ -143,7 +179,7 @@ def test_a_counter_must_grow_and_blobs_must_be_there(tmp_path: Path) -> None:
     assert snapshot(store.root) == before
 
 
-def test_tags_move_are_checked_and_can_be_removed(tmp_path: Path) -> None:
+def test_tags_move_are_checked_and_can_be_dropped(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
     with store.writer():
         assert store.set_tag("current", "base") == store.tags()["current"]
@@ -152,9 +188,8 @@ def test_tags_move_are_checked_and_can_be_removed(tmp_path: Path) -> None:
                 store.set_tag(tag, "base")
         with pytest.raises(ModelError):
             store.set_tag("x", "unknown")
-        store.remove_tag("base")
-        store.remove_tag("base")
-    assert store.tags() == {"current": store.load("current").digest}
+        store.set_tag("other", "current", drop=["base", "not there"])
+    assert store.tags() == dict.fromkeys(("current", "other"), store.load("current").digest)
 
 
 def test_a_document_beyond_the_limits_is_not_written(tmp_path: Path) -> None:
@@ -188,17 +223,6 @@ def test_a_blob_is_written_once_and_repaired_when_damaged(tmp_path: Path) -> Non
         assert path.read_bytes() == b"blob"
 
 
-def test_a_file_is_stored_as_its_bytes_are(tmp_path: Path) -> None:
-    store, file = Store.create(tmp_path / "store"), tmp_path / "file"
-    file.write_bytes(os.urandom(3 << 20))
-    with store.writer():
-        digest = store.put_file(file)
-        assert digest == digest_of(file.read_bytes()) == store.put_file(file)
-        assert store.blob_path(digest).read_bytes() == file.read_bytes()
-        with pytest.raises(ModelError, match="cannot read"):
-            store.put_file(tmp_path / "nothing")
-
-
 def test_the_state_is_kept_and_a_new_store_has_the_default_one(tmp_path: Path) -> None:
     store = Store.create(tmp_path / "store")
     assert store.state() == State()
@@ -215,16 +239,45 @@ def test_writing_without_the_lock_is_a_bug(tmp_path: Path) -> None:
     before = snapshot(store.root)
     for write in (
         lambda: store.put(b"x"),
-        lambda: store.put_file(HERE / "test_store.py"),
         lambda: store.commit(generation, ["x"]),
         lambda: store.set_tag("x", "base"),
-        lambda: store.remove_tag("base"),
         lambda: store.save_state(State()),
         lambda: store.scratch().__enter__(),
     ):
         with pytest.raises(EdgeCmclError, match="without its lock"):
             write()
     assert snapshot(store.root) == before
+
+
+def test_only_a_store_without_tags_is_discarded_and_files_of_others_stay(tmp_path: Path) -> None:
+    used = make_store(tmp_path / "used")
+    before = snapshot(used.root)
+    discard(used.root)
+    assert snapshot(used.root) == before
+    for name in ("empty", "shared"):
+        Store.create(tmp_path / name)
+    (tmp_path / "shared" / "notes.txt").touch()
+    (tmp_path / "half" / "blobs" / "sha256").mkdir(parents=True)
+    for name in ("empty", "shared", "half"):
+        discard(tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"used", "shared"}
+    assert [path.name for path in (tmp_path / "shared").iterdir()] == ["notes.txt"]
+
+
+def test_a_lock_of_a_store_that_was_just_removed_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other process removes the store between this one's opening of the lock file and its taking of the lock."""
+    store = Store.create(tmp_path / "store")
+    flock = fcntl.flock
+
+    def removed_first(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        discard(store.root)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", removed_first)
+    with pytest.raises(StoreLockedError, match="was removed"), store.writer():
+        pass
+    assert not store.root.exists()
 
 
 def test_creating_a_store_keeps_one_that_is_there_and_refuses_what_is_not_one(tmp_path: Path) -> None:

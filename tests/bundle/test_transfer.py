@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 from bundle_samples import make_adapter, make_origin, make_store, snapshot, updated_generation
 
-from edge_cmcl.bundle import Layout, Loaded, Store
+from edge_cmcl.bundle import Layout, Loaded, Store, contents, limits, transfer
 from edge_cmcl.bundle.canonical import canonical, digest_of
 from edge_cmcl.bundle.documents import Descriptor, Index, Manifest, from_json, to_json
 from edge_cmcl.bundle.media_types import BUNDLE, OCI_MANIFEST
@@ -374,6 +375,60 @@ def test_payloads_that_do_not_fit_their_generation_are_refused(tmp_path: Path, w
     assert "does not fit the generation" in str(refused(tmp_path / "bundle", tmp_path / "device", FormatError))
 
 
+JUNK = {
+    "adapter_blob": 4 * (4 + 2) * 6,
+    "origins": 2 * 1024 * 6,
+    "golden_blob": 260 << 20,
+    "label_blob": 4 * 1024 * 4096,
+}
+"""Most bytes of tensors that a record of bundle_samples implies (FORMAT.md, "Limits")."""
+
+
+@pytest.mark.parametrize("field", JUNK)
+def test_a_payload_larger_than_its_document_implies_is_refused_without_reading_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    store, junk = make_store(tmp_path / "store"), tmp_path / "junk"
+    size = JUNK[field] + (1 << 20) + 9
+    with junk.open("wb") as file:
+        file.truncate(size)
+    digest = hashlib.sha256()
+    with junk.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    junk.rename(store.blob_path(digest.hexdigest()))
+    name = "text" if field == "label_blob" else "acc"
+    with store.writer():
+        generation = store.load("current").generation
+        value = f"sha256:{digest.hexdigest()}"
+        record = generation.modalities[name].model_copy(update={field: (value,) if field == "origins" else value})
+        modalities = {**generation.modalities, name: record}
+        store.commit(generation.model_copy(update={"modalities": modalities, "counter": 3}), ["odd"])
+    read = Layout.read
+    sizes: list[int] = []
+
+    def noted(self: Layout, descriptor: Descriptor) -> bytes:
+        sizes.append(descriptor.size)
+        return read(self, descriptor)
+
+    monkeypatch.setattr(Layout, "read", noted)
+    with pytest.raises(FormatError, match="is too large") as caught:
+        contents.check_contents(store.load("odd"))
+    assert caught.value.got == f"{size} bytes"
+    assert size not in sizes
+
+
+def test_a_folder_larger_than_a_bundle_may_be_is_refused_before_it_is_copied(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    total = sum(path.stat().st_size for path in (exported / "bundle" / "blobs" / "sha256").iterdir())
+    monkeypatch.setattr(limits, "MAX_BUNDLE_BYTES", total)
+    import_layout(exported / "bundle", Store.create(tmp_path / "fits"))
+    monkeypatch.setattr(limits, "MAX_BUNDLE_BYTES", total - 1)
+    monkeypatch.setattr(transfer, "_write_folder", lambda *arguments: pytest.fail("it is copied"))
+    assert "holds too much" in str(refused(exported / "bundle", tmp_path / "store", FormatError))
+
+
 def test_what_is_no_bundle_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", tmp_path / "a", ModelError)
@@ -397,6 +452,52 @@ def test_export_replaces_a_bundle_and_nothing_else(shared: Store, tmp_path: Path
     with pytest.raises(UsageError, match="not a bundle"):
         export_layout(shared, "current", precious)
     assert snapshot(tmp_path) == before
+
+
+def image_of_another_tool(root: Path, *, beside: Store | None = None) -> None:
+    """Write an OCI image layout as container tools do, on its own or in the index of a bundle of ours."""
+    store = Store.create(root)
+    with store.writer():
+        config = Descriptor(media_type="application/x", digest=store.put(b"{}"), size=2)
+        manifest = to_json(Manifest(schema_version=2, config=config, layers=()))
+        entries = [Descriptor(media_type=OCI_MANIFEST, digest=store.put(manifest), size=len(manifest))]
+        if beside is not None:
+            digest = import_layout(beside.root, store, ref="base")
+            entries.append(store.load(digest).descriptor)
+    (root / "index.json").write_bytes(to_json(Index.of(*entries)))
+    (root / "lock").unlink()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("mixed", [False, True], ids=["alone", "beside a bundle"])
+def test_export_does_not_replace_an_image_of_another_tool(
+    shared: Store, tmp_path: Path, form: str, mixed: bool
+) -> None:
+    image = tmp_path / "image"
+    image_of_another_tool(image, beside=shared if mixed else None)
+    if form.endswith(".tar"):
+        names = ["oci-layout", "index.json", "blobs"]
+        subprocess.run(["tar", "-C", image, "--format=ustar", "-cf", tmp_path / "image.tar", *names], check=True)
+        image = tmp_path / "image.tar"
+    before = snapshot(tmp_path)
+    with pytest.raises(UsageError, match="is not a bundle") as caught:
+        export_layout(shared, "current", image)
+    assert "remove it first" in caught.value.hint
+    assert snapshot(tmp_path) == before
+
+
+def test_export_replaces_a_signed_bundle_and_not_a_damaged_one(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+    attach(store, store.tags()["current"], b"signature")
+    for form in FORMS:
+        export_layout(store, "current", tmp_path / form)
+        export_layout(store, "base", tmp_path / form)
+    manifest = Layout(tmp_path / "bundle").blob_path(store.tags()["base"])
+    manifest.write_bytes(manifest.read_bytes()[:-1])
+    (tmp_path / "bundle.tar").write_bytes((tmp_path / "bundle.tar").read_bytes()[:1500])
+    for form in FORMS:
+        with pytest.raises(UsageError, match="is not a bundle"):
+            export_layout(store, "current", tmp_path / form)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -432,16 +533,18 @@ def test_a_replayed_counter_is_refused_where_the_parent_is_known(shared: Store, 
 def test_export_uses_bounded_memory(tmp_path: Path) -> None:
     """A 96 MiB blob passes through import and export while the process may not grow by half of that."""
     code = (
-        "import sys, resource; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+        "import hashlib, sys, resource; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
         "from bundle_samples import base_generation; from edge_cmcl.bundle import Store\n"
         "from edge_cmcl.bundle.transfer import export_layout, import_layout\n"
-        "root = Path(sys.argv[2]); big = root / 'big'\n"
+        "root = Path(sys.argv[2]); store = Store.create(root / 'store')\n"
+        "big, digest = root / 'big', hashlib.sha256()\n"
         "with big.open('wb') as file: file.truncate(96 << 20)\n"
-        "store = Store.create(root / 'store')\n"
+        "for _ in range(96): digest.update(bytes(1 << 20))\n"
+        "big.rename(store.blob_path(digest.hexdigest()))\n"
         "start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "with store.writer():\n"
         "    base = base_generation(store)\n"
-        "    store.commit(base.model_copy(update={'step': store.put_file(big)}), ['base'])\n"
+        "    store.commit(base.model_copy(update={'step': 'sha256:' + digest.hexdigest()}), ['base'])\n"
         "export_layout(store, 'base', root / 'out.tar'); import_layout(root / 'out.tar', Store.create(root / 'b'))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)"
     )

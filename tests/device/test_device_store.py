@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edge_cmcl.bundle import Store
-from edge_cmcl.device.store import CURRENT, log, open_store, rollback, store_bytes
+from edge_cmcl.bundle import Loaded, Store
+from edge_cmcl.device.store import CURRENT, generation_tag, log, open_store, rollback, store_bytes
 from edge_cmcl.errors import DigestError, ModelError
 
 
@@ -61,3 +62,72 @@ def test_the_log_lists_generations_newest_first_with_the_one_in_use(taught_copy:
     rollback(taught_copy)
     newest, oldest = log(taught_copy)
     assert (newest["current"], newest["in_use"], oldest["current"]) == (False, False, True)
+
+
+def successor(store: Store, parent: Loaded) -> str:
+    """Commit a generation that follows `parent` as an update does, and return its digest."""
+    generation = parent.generation.model_copy(
+        update={
+            "counter": parent.generation.counter + 1,
+            "parents": (parent.digest,),
+            "base": parent.base,
+            "device_id": store.state().device_id,
+            "action": "update",
+        }
+    )
+    return store.commit(generation, [CURRENT, generation_tag(generation)])
+
+
+def created_later(parent: Loaded) -> Loaded:
+    return replace(parent, generation=parent.generation.model_copy(update={"created": "2036-01-02T03:04:05Z"}))
+
+
+def test_a_hundred_updates_leave_a_short_index_and_a_log_that_reads_each_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.writer():
+        for _ in range(100):
+            newest = successor(store, store.load(CURRENT))
+    assert set(store.tags()) == {CURRENT, generation_tag(store.load(newest).generation)}
+    read: list[str] = []
+    load = Store.load_manifest
+
+    def counted(self: Store, digest: str) -> Loaded:
+        read.append(digest)
+        return load(self, digest)
+
+    monkeypatch.setattr(Store, "load_manifest", counted)
+    found = log(store)
+    assert [entry["counter"] for entry in found] == list(range(101, 0, -1))
+    assert found[0]["tags"] == sorted(store.tags())
+    assert len(read) <= 2 * len(found)
+
+
+def test_rollback_takes_a_counter_that_one_generation_alone_has(store: Store) -> None:
+    base = store.load(CURRENT)
+    with store.writer():
+        first = successor(store, base)
+        second = successor(store, store.load(first))
+    assert rollback(store, "2").digest == first
+    assert rollback(store, "3").digest == second
+    assert rollback(store, "1").digest == base.digest
+    with store.writer():
+        other = successor(store, created_later(base))
+    with pytest.raises(ModelError, match="2 generations 2 here") as caught:
+        rollback(store, "2")
+    assert first[7:19] in caught.value.got
+    assert f"{other[7:19]} {CURRENT} {generation_tag(store.load(other).generation)}" in caught.value.got
+    with pytest.raises(ModelError, match="no generation '7'"):
+        rollback(store, "7")
+
+
+def test_the_size_of_a_store_counts_whole_blobs_and_bears_a_writer_at_work(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = store_bytes(store)
+    blobs = store.blob_path("")
+    (blobs / ".0a.x.tmp").write_bytes(b"half a blob")
+    assert store_bytes(store) == size
+    listed = [*blobs.iterdir(), blobs / ("0" * 64), blobs / ".0b.y.tmp"]  # both are gone before their turn comes
+    monkeypatch.setattr(Path, "iterdir", lambda self: iter(listed))
+    assert store_bytes(store) == size

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from machine_bundle import Machine
 
 from edge_cmcl.bundle import Store
 from edge_cmcl.device.store import CURRENT, generation_tag, install, open_store, rollback
-from edge_cmcl.errors import DigestError, ModelError, RefusedError, StoreLockedError
+from edge_cmcl.errors import DigestError, FormatError, ModelError, RefusedError, StoreLockedError
 
 
 def test_the_first_install_makes_the_store_and_names_the_device(machine: Machine, tmp_path: Path) -> None:
@@ -72,3 +74,36 @@ def test_an_install_that_finds_another_at_work_removes_nothing(machine: Machine,
         install(bundle, root)
     assert Store(root).tags() == {}
     assert install(bundle, root).first
+
+
+def test_a_failed_first_install_removes_nothing_of_another_that_succeeded_meanwhile(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process finds the folder that this one has just made, installs into it, and is done first."""
+    root, create = tmp_path / "store", Store.create
+    damaged = bytearray(machine.bundle.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / "damaged.tar").write_bytes(damaged)
+
+    def create_late(path: Path) -> Store:
+        monkeypatch.setattr(Store, "create", create)
+        install(machine.bundle, root)
+        return create(path)
+
+    monkeypatch.setattr(Store, "create", create_late)
+    with pytest.raises(DigestError):
+        install(tmp_path / "damaged.tar", root)
+    assert open_store(root).load(CURRENT).generation.counter == 1
+
+
+def test_a_failed_install_into_a_folder_of_the_user_leaves_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "noise.tar").write_bytes(b"noise" * 1000)
+    with pytest.raises(FormatError):
+        install(tmp_path / "noise.tar", tmp_path / "mine")
+    assert (tmp_path / "mine").is_dir()
+
+
+def test_onnxruntime_is_not_loaded_to_list_or_go_back() -> None:
+    code = "import sys, edge_cmcl.device.store; sys.exit('onnxruntime' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

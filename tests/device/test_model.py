@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,14 +11,14 @@ from machine_bundle import Machine
 
 from edge_cmcl.bundle import Store
 from edge_cmcl.bundle.contents import read_golden
-from edge_cmcl.bundle.payloads import Adapter
+from edge_cmcl.bundle.payloads import Adapter, adapter_to_bytes
 from edge_cmcl.data import open_pairs
 from edge_cmcl.data.machine import STATES
 from edge_cmcl.device.features import CLIP
 from edge_cmcl.device.golden import TOLERANCE
 from edge_cmcl.device.model import Model, fuse, statistics_of
 from edge_cmcl.device.store import CURRENT
-from edge_cmcl.errors import ModelError
+from edge_cmcl.errors import FormatError, ModelError
 
 
 @pytest.fixture
@@ -86,3 +88,30 @@ def test_a_joint_embedding_is_the_normalised_mean_of_the_sensors_present(valid: 
         mean = rows[valid[:, moment], moment].sum(axis=0)
         expected = mean / np.linalg.norm(mean) if present[moment] else np.zeros(4)
         np.testing.assert_allclose(fused[moment], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("what", ["adapter", "older adapter", "sketch"])
+def test_a_blob_that_does_not_fit_its_generation_is_an_integrity_error_wherever_it_is_read(
+    taught_copy: Store, what: str
+) -> None:
+    """Each digest is right: a wrong writer's work, or a forger's."""
+    with taught_copy.writer():
+        loaded = taught_copy.load(CURRENT)
+        record = loaded.generation.modalities["vibration"]
+        wrong = taught_copy.put(adapter_to_bytes(Adapter(*(np.ones(s, np.float32) for s in ((256, 9), (9,), (9,))))))
+        update = {
+            "adapter": {"adapter_blob": wrong},
+            "older adapter": {"references": (wrong,)},
+            "sketch": {"origins": loaded.generation.modalities["acoustic"].origins},
+        }[what]
+        modalities = {**loaded.generation.modalities, "vibration": record.model_copy(update=update)}
+        digest = taught_copy.commit(loaded.generation.model_copy(update={"modalities": modalities}), [])
+    model = Model(taught_copy.load(digest))
+    read: Callable[[], object] = {
+        "adapter": lambda: model.embed("vibration", np.zeros((1, 256, 3), np.float32)),
+        "older adapter": lambda: model.reference(wrong),
+        "sketch": lambda: model.origins("vibration"),
+    }[what]
+    with pytest.raises(FormatError, match="does not fit the generation") as caught:
+        read()
+    assert caught.value.exit_code == 4

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from machine_bundle import Machine
 from edge_cmcl import tensors
 from edge_cmcl.bundle import Store
 from edge_cmcl.data import Pairs, open_pairs, write_pairs
+from edge_cmcl.device.fits import FitWarning
 from edge_cmcl.device.model import Model, fuse
 from edge_cmcl.device.store import CURRENT
 from edge_cmcl.device.use import classify, joint_embeddings, retrieve, write_joint
@@ -70,8 +72,12 @@ def test_a_sensor_that_is_not_there_or_not_known_is_refused(model: Model, test_d
     with pytest.raises(ModelError, match="has not learned 'pressure'"):
         joint_embeddings(model, test_day, ["pressure"])
     write_pairs(tmp_path / "other.safetensors", {"pressure": test_day.read("pressure")})
-    with open_pairs(tmp_path / "other.safetensors") as other, pytest.raises(DataError, match="a known modality"):
+    with open_pairs(tmp_path / "other.safetensors") as other, pytest.raises(DataError, match="a known modality") as no:
         joint_embeddings(model, other)
+    assert "text" not in no.value.expected
+    with pytest.raises(DataError) as no:
+        joint_embeddings(model, test_day, ["vibratoin"])
+    assert no.value.hint == "did you mean vibration?"
 
 
 def test_classify_names_the_nearest_label_and_its_margin(model: Model, test_day: Pairs) -> None:
@@ -93,9 +99,58 @@ def test_classify_chooses_among_the_labels_asked_for(model: Model, test_day: Pai
     names = np.array(test_day.label_names)[test_day.labels]
     judged = np.isin(names, found.names)
     assert found.accuracy == (names[judged] == np.array(found.names)[found.labels[judged]]).mean()
-    assert classify(model, test_day, ["acoustic"], ["unheard of", "never seen"]).accuracy is None
+    assert found.scored == judged.sum() < test_day.n
     with pytest.raises(UsageError, match="nothing to choose from"):
         classify(model, test_day, labels=["looseness"])
+
+
+def test_a_label_that_was_never_learned_is_refused_with_the_nearest_one(model: Model, test_day: Pairs) -> None:
+    with pytest.raises(UsageError, match="'loosness' was never learned") as refused:
+        classify(model, test_day, ["acoustic"], ["cavitation", "loosness"])
+    assert refused.value.hint == "did you mean looseness?"
+    with pytest.raises(UsageError, match="never learned") as refused:
+        classify(model, test_day, labels=["xyz", "cavitation"])
+    assert "--with text" in refused.value.hint
+
+
+def test_the_summary_of_each_label_adds_up(model: Model, gappy_day: Pairs, test_day: Pairs) -> None:
+    found = classify(model, test_day, ["acoustic"])
+    summary = found.per_label()
+    assert test_day.labels is not None
+    assert [each["label"] for each in summary] == list(found.names)
+    assert sum(each["rows"] for each in summary) == sum(each["true"] for each in summary) == test_day.n == found.scored
+    assert sum(each["right"] for each in summary) / test_day.n == found.accuracy
+    assert [each["true"] for each in summary] == np.bincount(test_day.labels).tolist()
+    unlabelled = classify(model, gappy_day)
+    assert sum(each["rows"] for each in unlabelled.per_label()) == gappy_day.n - 1
+    assert unlabelled.scored == 0
+
+
+def test_another_unit_is_refused_and_another_rate_or_window_warned_of(
+    model: Model, test_day: Pairs, tmp_path: Path
+) -> None:
+    windows = {"acoustic": test_day.read("acoustic", 0, 20)}
+
+    def written(**metadata: Any) -> Path:
+        write_pairs(tmp_path / "other.safetensors", windows, **metadata)
+        return tmp_path / "other.safetensors"
+
+    learned = model.record("acoustic")
+    assert (learned.unit, learned.rate_hz, learned.window_s) == ("Pa", 128.0, 2.0)
+    with open_pairs(written(units={"acoustic": "mbar"})) as pairs, pytest.raises(DataError, match="unit") as refused:
+        joint_embeddings(model, pairs)
+    assert (refused.value.expected, refused.value.got) == ("Pa", "mbar")
+    assert "[Pa]" in refused.value.hint
+    with open_pairs(written(rate_hz={"acoustic": 64.0})) as pairs, pytest.warns(FitWarning) as warned:
+        joint_embeddings(model, pairs)
+    texts = [str(warning.message) for warning in warned]
+    assert len(texts) == 2
+    assert "a rate of 64 Hz, acoustic of 128 Hz" in texts[0]
+    assert "windows of 4 s, acoustic of 2 s" in texts[1]
+    with open_pairs(written(rate_hz={"acoustic": 120.0}, units={"acoustic": " Pa"})) as pairs:
+        joint_embeddings(model, pairs)
+    with open_pairs(written()) as pairs:
+        joint_embeddings(model, pairs)
 
 
 def test_a_moment_without_a_sensor_gets_no_label(model: Model, gappy_day: Pairs) -> None:

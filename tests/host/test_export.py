@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from edge_cmcl.device.golden import TOLERANCE as GOLDEN_TOLERANCE
 from edge_cmcl.device.model import Model
 from edge_cmcl.errors import ParityError, UsageError
 from edge_cmcl.host import parity
-from edge_cmcl.host.export import export, exported_model
+from edge_cmcl.host.export import KEPT_EPOCHS, export, exported_model, thinned
 from edge_cmcl.host.run import Run
 from edge_cmcl.version import SOFTWARE
 
@@ -171,3 +171,20 @@ def test_nothing_is_written_where_a_graph_answers_differently(
         with pytest.raises(ParityError, match="encoder of vibration"):
             export(small_run, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_long_training_history_is_thinned_to_what_a_bundle_has_room_for(small_run: Run, tmp_path: Path) -> None:
+    epochs = [{"epoch": n, "loss": 1 / 3, "validation_mrr": 2 / 3, "validation_loss": 4 / 3} for n in range(5001)]
+    history = {"best_epoch": 4321, "epochs": epochs}
+    metrics = {**small_run.metrics, "adapters": history, "encoders": history}
+    long = replace(small_run, metrics=metrics)
+    export(long, tmp_path / "long")
+    with opened(tmp_path / "long") as loaded:
+        told: Any = loaded.generation.metrics["training"]
+    for name in ("adapters", "encoders"):
+        kept = [epoch["epoch"] for epoch in told[name]["epochs"]]
+        assert kept == sorted(set(kept))
+        assert {0, 4321, 5000} <= set(kept)
+        assert 100 < len(kept) <= KEPT_EPOCHS + 2
+        assert told[name]["best_epoch"] == 4321
+    assert thinned(small_run.metrics) == small_run.metrics

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -16,7 +17,8 @@ from environments import EDGE_CMCL
 from host_samples import Recordings, project_text, write_encoder, write_project
 
 from edge_cmcl import tensors
-from edge_cmcl.errors import ModelError, UsageError
+from edge_cmcl.errors import ModelError, StorageError, UsageError
+from edge_cmcl.host.export import export
 from edge_cmcl.host.run import CHECKPOINT, METRICS, Run, load_run
 from edge_cmcl.host.train import ADAPTERS_RESUME, ENCODERS_RESUME, pick_device, train
 
@@ -110,6 +112,56 @@ def test_a_finished_run_is_replaced_only_by_force(small_run: Run, recordings: Re
     train(small_run.folder.parent, run, seed=5, force=True)
     assert load_run(run).metrics["seed"] == 5
     assert (run / CHECKPOINT).read_bytes() != before[run / CHECKPOINT]
+
+
+class CutOffError(Exception):
+    """Stands for whatever ends a training: it is raised from the progress that training tells."""
+
+
+def cut_off_at(epoch: int) -> Callable[[str, int, int], None]:
+    def note(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("train adapters", epoch):
+            raise CutOffError
+
+    return note
+
+
+def test_a_finished_run_stays_whole_until_the_one_that_replaces_it_is(
+    small_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, run = small_run.folder.parent, Path(shutil.copytree(small_run.folder, tmp_path / "run"))
+    (run / "notes.txt").write_text("the user's own")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+    def kept() -> bool:
+        export(load_run(run), tmp_path / "bundle")
+        return {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and "resume-" not in p.name} == before
+
+    with pytest.raises(CutOffError):
+        train(source, run, seed=5, force=True, progress=cut_off_at(2))
+    assert kept()
+    flush = os.fsync
+
+    def full(descriptor: int) -> None:
+        if f".{CHECKPOINT}." in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(descriptor)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(StorageError, match="cannot write"):
+            train(source, run, seed=5)
+    assert kept()
+    epochs: list[int] = []
+    train(source, run, seed=5, progress=lambda s, done, _: epochs.append(done) if s == "train adapters" else None)
+    assert 1 not in epochs  # it went on where it was
+    whole = train(source, tmp_path / "whole", seed=5)
+    assert load_run(run).metrics["seed"] == 5
+    assert (run / CHECKPOINT).read_bytes() == checkpoint(whole)
+    assert (run / "notes.txt").is_file()
+    assert not list(run.glob("resume-*"))
+    with pytest.raises(UsageError, match="holds a finished run"):
+        train(source, run, seed=5)
 
 
 def test_force_forgets_the_progress_of_a_cut_off_run(recordings: Recordings, tmp_path: Path) -> None:
@@ -212,7 +264,7 @@ def test_without_the_host_extra_train_and_export_say_what_to_install(
         error = failed.json["error"]
         assert (failed.code, error["type"], error["exit_code"]) == (7, "MissingExtraError", 7)
         assert error["got"] == "no torch, onnx, onnxscript"
-        assert "edge-cmcl[host]" in error["to_do"]
+        assert "pip install '.[host]'" in error["to_do"]
     assert not (folder / "runs").exists()
 
 

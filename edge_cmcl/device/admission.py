@@ -1,0 +1,79 @@
+"""Which bundles a device may take in: the policy, without input or output (FORMAT.md, "Generation")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge_cmcl.bundle import Loaded, State
+from edge_cmcl.errors import RefusedError
+
+
+def check_admissible(bundle: Loaded, state: State, current: Loaded | None, known: Sequence[Loaded]) -> None:
+    """Check that `bundle` may become the current generation of a device.
+
+    Args:
+        bundle: what shall be installed.
+        state: the device's state.
+        current: the generation in use, None on a device on which nothing is installed.
+        known: every generation that is here.
+
+    Raises:
+        RefusedError: it is bound to other hardware, belongs to another project, replaces what the device has learned
+            by itself, or is older than what the device had.
+    """
+    _check_class(bundle, state)
+    if current is None or current.digest == bundle.digest:  # what is current may come again: that repairs it
+        return
+    _check_name(bundle, current)
+    _check_continues(bundle, current)
+    _check_counter(bundle, state, current, known)
+
+
+def _check_class(bundle: Loaded, state: State) -> None:
+    bound = bundle.generation.device_class
+    if bound and bound != state.device_class:
+        raise RefusedError(
+            f"{_named(bundle)} is bound to other hardware",
+            expected=f"a bundle for {state.device_class or 'any device'}",
+            got=f"device class {bound}",
+            hint="install the bundle made for this device, or one that is bound to none",
+        )
+
+
+def _check_name(bundle: Loaded, current: Loaded) -> None:
+    if bundle.generation.name != current.generation.name:
+        raise RefusedError(
+            f"{_named(bundle)} belongs to another project",
+            expected=f"a bundle of {current.generation.name}",
+            got=bundle.generation.name,
+            hint="use another --store for another project",
+        )
+
+
+def _check_continues(bundle: Loaded, current: Loaded) -> None:
+    if current.generation.device_id and current.digest not in bundle.generation.parents:
+        raise RefusedError(
+            "the bundle would replace what this device has learned by itself",
+            expected=f"a bundle that continues {_named(current)}",
+            got=_named(bundle),
+            hint="`edge-cmcl rollback` to the installed base first, or use another --store",
+        )
+
+
+def _check_counter(bundle: Loaded, state: State, current: Loaded, known: Sequence[Loaded]) -> None:
+    """Refuse an older bundle. A base begins a new count: what the device learned by itself makes it no older."""
+    had = max(state.highest_counter, current.generation.counter)
+    if not bundle.generation.parents:
+        given = [each.generation for each in known if each.generation.device_id != state.device_id]
+        had = max((generation.counter for generation in given), default=0)
+    if bundle.generation.counter < had:
+        raise RefusedError(
+            f"{_named(bundle)} is older than what this device had",
+            expected=f"generation {had} or a later one",
+            got=f"generation {bundle.generation.counter}",
+            hint="install a newer bundle; `edge-cmcl rollback` goes back to an older generation that is here",
+        )
+
+
+def _named(loaded: Loaded) -> str:
+    return f"{loaded.generation.name}, generation {loaded.generation.counter} ({loaded.digest[:19]})"
