@@ -9,7 +9,10 @@ PIP   := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c loc
 # The tests run side by side: each computes on one core, instead of all of them on every core.
 ONE_CORE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: help demo test bench lint clean
+STREAMS := tests/bench/streams
+DATASETS := utd_mhad sisfall isl_myo sp_sw_har borealtc hydraulic
+
+.PHONY: help demo test bench compare data lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -23,6 +26,15 @@ test: lint ## Run the linters, then all tests (under ten minutes)
 
 bench: $(STAMP) ## Measure time, memory and size against the paper's method; prints one JSON
 	@$(BIN)/python tests/bench/bench.py
+
+compare: $(STAMP) data ## Compare all continual strategies on real sensors (under 40 minutes); writes .bench/retrieval/report.html
+	$(BIN)/edge-cmcl compare $(STREAMS)/retrieval.toml --out .bench/retrieval --best $(STREAMS)/retrieval.best.json
+	$(BIN)/edge-cmcl report .bench/retrieval --out .bench/retrieval/report.html
+
+data: $(STAMP)
+	@for name in $(DATASETS); do \
+	  test -d .bench/data/$$name || $(BIN)/edge-cmcl data prepare $$name --source ../shared/data/$$name.tar.xz --out .bench/data/$$name || exit; \
+	done
 
 lint: $(STAMP) ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check .
