@@ -1,0 +1,58 @@
+"""`edge-cmcl report`: the page that shows a comparison."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_cmcl.cli.console import show
+from edge_cmcl.cli.options import Json
+from edge_cmcl.cli.outputs import Force, check_folder
+from edge_cmcl.errors import UsageError
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: edge-cmcl report results/comparison.json --out page.html")
+def report(
+    result: Annotated[Path, typer.Argument(help="The result of a comparison, or the folder it is in.")],
+    out: Annotated[Path, typer.Option("--out", help="The page, an HTML file.")],
+    csv: Annotated[Path | None, typer.Option("--csv", help="A folder for every matrix as CSV.")] = None,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Write the HTML page of a comparison."""
+    from edge_cmcl.report import load, summaries, verdict, write_csv, write_page
+
+    comparison = load(result)
+    _check_page(out, force)
+    size = write_page(comparison, out)
+    files = [] if csv is None else write_csv(comparison, csv)
+    sentences = verdict(comparison)
+    done = {
+        "page": out,
+        "bytes": size,
+        "csv": files,
+        "verdict": sentences,
+        "summaries": [asdict(summary) for summary in summaries(comparison)],
+    }
+    text = "\n".join([*sentences, f"{out}: {size / 1e6:.1f} MB", *([f"{csv}: {len(files)} files"] if files else [])])
+    show(done, text, json=json)
+
+
+def _check_page(out: Path, force: bool) -> None:
+    """Check that the page may be written to `out`: an older page is replaced, another file only with --force."""
+    from edge_cmcl.report import is_page
+
+    check_folder(out)
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder", expected="--out FILE", hint=f"for instance --out {out / 'page.html'}")
+    if out.exists() and not force and not is_page(out):
+        raise UsageError(
+            f"{out} exists and is not a page that this command writes",
+            expected="a new path, or an older page to replace",
+            hint="choose another --out, or --force to replace it",
+        )
