@@ -7,7 +7,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from functools import cache
 from typing import Any
 
 import onnx
@@ -19,6 +18,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from edge_cmcl.device.universal import DILATIONS, LENGTH
 from edge_cmcl.errors import ModelError
+from edge_cmcl.host.graph_cache import kept
 from edge_cmcl.host.step import training_step
 from edge_cmcl.host.universal_graph import UniversalEncoder
 from edge_cmcl.version import SOFTWARE
@@ -33,7 +33,7 @@ STEP_INPUTS = ("changes", "first", "second", "base", "inputs", "ids", "rate", "c
 STEP_OUTPUTS = ("changes_out", "first_out", "second_out", "loss")
 
 
-@cache
+@kept
 def universal_graph() -> bytes:
     """Return the ONNX of the universal encoder: inputs windows, weights, biases; output features."""
     windows = torch.zeros(3, 40, 2)
@@ -50,7 +50,7 @@ def universal_graph() -> bytes:
     )
 
 
-@cache
+@kept
 def step_graph() -> bytes:
     """Return the ONNX of the training step; every size is free: modalities, batch, embedding, update space."""
     example = step_example(partners=2, batch=6, dimensions=16, directions=8)
