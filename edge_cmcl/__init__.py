@@ -68,3 +68,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"edge_cmcl.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'edge_cmcl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -6,13 +6,15 @@ files it points to exist is left to `Project.missing_files`, so that a project c
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from edge_cmcl import limits
 from edge_cmcl.durable import make_folder, write_bytes
 from edge_cmcl.errors import ProjectError
 from edge_cmcl.project_messages import explain
@@ -26,27 +28,31 @@ FILE_NAME = "edge-cmcl.toml"
 TEXT = "text"
 MIN_SAMPLES = 16
 MAX_FILE_BYTES = 1 << 20
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
-_RESERVED = {TEXT, "label", "group", "valid"}  # they have another meaning in pairs files
+_RESERVED = {TEXT, "label", "group", "time", "valid"}  # they have another meaning in pairs files
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 _Names = Annotated[tuple[str, str], Field(strict=False)]
 _Files = Annotated[tuple[str, ...], Field(strict=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Side = Annotated[int, Field(ge=1, le=limits.MAX_FRAME_SIDE)]
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
+    """A table of a file that users write: every key is known, and of the right type."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class ModalityTable(_Table):
+class ModalityTable(Table):
     """One `[modality.NAME]`: a sensor, the window it is cut into, and the encoder that reads it."""
 
     channels: Annotated[int, Field(ge=1, le=4096)] | None = None
-    frame: Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], Field(strict=False)] | None = None
+    frame: Annotated[tuple[_Side, _Side], Field(strict=False)] | None = None
     rate_hz: _Positive
     window_s: _Positive
-    unit: str = ""
+    unit: Annotated[str, Field(max_length=limits.MAX_UNIT_LENGTH)] = ""
     scale: _Positive = 1.0
     encoder: str = "universal"
 
@@ -61,6 +67,9 @@ class ModalityTable(_Table):
     def _one_window(self) -> ModalityTable:
         if (self.channels is None) == (self.frame is None):
             raise ValueError("either channels (a series) or frame = [height, width], and not both")
+        values = math.prod(self.frame) if self.frame else self.channels or 0
+        if not self.rate_hz * self.window_s * values <= limits.MAX_WINDOW_VALUES:
+            raise ValueError(f"windows of at most {limits.MAX_WINDOW_VALUES} values (rate_hz * window_s * channels)")
         if self.samples < MIN_SAMPLES:
             raise ValueError(f"rate_hz * window_s of at least {MIN_SAMPLES} samples")
         return self
@@ -76,7 +85,7 @@ class ModalityTable(_Table):
         return (self.samples, *self.frame) if self.frame else (self.samples, self.channels or 0)
 
 
-class PairTable(_Table):
+class PairTable(Table):
     """One `[[pair]]`: two modalities recorded together, and the pairs files that hold them."""
 
     modalities: _Names
@@ -95,7 +104,7 @@ class PairTable(_Table):
         return self.tensors or self.modalities
 
 
-class TrainTable(_Table):
+class TrainTable(Table):
     """`[train]`: how the base model is trained."""
 
     epochs: Annotated[int, Field(ge=1)] = 60
@@ -106,14 +115,14 @@ class TrainTable(_Table):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
 
-class Project(_Table):
+class Project(Table):
     """A validated project; `folder` is where its relative paths start."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
     embedding_dim: Annotated[int, Field(ge=2, le=8192)] = 256
     width: Annotated[int, Field(ge=12, le=1 << 16, multiple_of=12)] = 1800
-    modality: Annotated[dict[str, ModalityTable], Field(min_length=1)]
-    pair: Annotated[tuple[PairTable, ...], Field(strict=False, min_length=1)]
+    modality: Annotated[dict[str, ModalityTable], Field(min_length=1, max_length=limits.MAX_MODALITIES - 1)]
+    pair: Annotated[tuple[PairTable, ...], Field(strict=False, min_length=1, max_length=limits.MAX_PAIRS)]
     train: TrainTable = TrainTable()
     _folder: Path = PrivateAttr(default=Path())
 
@@ -180,27 +189,38 @@ def load_project(path: Path | str) -> Project:
     """
     path = Path(path)
     path = path / FILE_NAME if path.is_dir() else path
-    text = _read(path)
-    try:
-        project = Project.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ProjectError(f"{path} is not a TOML file", expected="TOML 1.0", got=str(error)) from error
-    except ValidationError as error:
-        raise explain(error, Project, path, text) from error
+    project = load_table(Project, path, "project file", "`edge-cmcl init example.toml` writes a commented example")
     _check_pairs(project, path)
     project._folder = path.parent
     return project
 
 
-def _read(path: Path) -> str:
+AnyTable = TypeVar("AnyTable", bound=Table)
+
+
+def load_table(model: type[AnyTable], path: Path, kind: str, hint: str) -> AnyTable:
+    """Read the TOML file at `path` as one `model`; `kind` and `hint` are for the errors.
+
+    Raises:
+        ProjectError: the file is missing, is not TOML, or breaks a rule.
+    """
+    text = _read(path, kind, hint)
+    try:
+        return model.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ProjectError(f"{path} is not a TOML file", expected="TOML 1.0", got=str(error), hint=hint) from error
+    except ValidationError as error:
+        raise explain(error, model, path, text, hint) from error
+
+
+def _read(path: Path, kind: str, hint: str) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        hint = "write one with `edge-cmcl init`"
-        raise ProjectError(f"cannot read the project file {path}", got=error.strerror or "", hint=hint) from error
+        raise ProjectError(f"cannot read the {kind} {path}", got=error.strerror or "", hint=hint) from error
     if len(data) > MAX_FILE_BYTES:
         expected, got = f"at most {MAX_FILE_BYTES} bytes", f"{len(data)} bytes"
-        raise ProjectError(f"{path} is too large for a project file", expected=expected, got=got)
+        raise ProjectError(f"{path} is too large for a {kind}", expected=expected, got=got)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -224,14 +244,30 @@ def _check_pairs(project: Project, path: Path) -> None:
                 f"{where} joins a modality with itself", expected="two different modalities", got=pair.name
             )
         used.update(pair.modalities)
+    _check_validation(project, path)
     for name in project.modality:
         if name not in used:
             hint = f"add a [[pair]] or remove [modality.{name}]: a device can learn it later without"
             raise ProjectError(f"{path}: no pair trains {name}", expected=f"a [[pair]] with {name!r}", hint=hint)
 
 
-def write_template(path: Path, *, force: bool = False) -> None:
-    """Write the commented project file to `path`, durably.
+def _check_validation(project: Project, path: Path) -> None:
+    """Refuse a file that is both trained on and validated on: every figure of such a training would be too good."""
+    trained = {(path.parent / file).resolve(): pair.name for pair in project.pair for file in pair.train}
+    for pair in project.pair:
+        for file in pair.validation:
+            trainer = trained.get((path.parent / file).resolve())
+            if trainer is not None:
+                raise ProjectError(
+                    f"{path}: {file} is validated on by pair {pair.name} and trained on by pair {trainer}",
+                    expected="validation files of other recordings",
+                    got=file,
+                    hint="leave validation out: a part of the training files that shares no group is held out then",
+                )
+
+
+def write_project(path: Path, text: str | None = None, *, force: bool = False) -> None:
+    """Write the project file `text`, by default the commented example, to `path`, durably.
 
     Raises:
         ProjectError: there is one and `force` is not set.
@@ -240,4 +276,9 @@ def write_template(path: Path, *, force: bool = False) -> None:
     if path.exists() and not force:
         raise ProjectError(f"{path} exists already", expected="a new file", hint="--force replaces it")
     make_folder(path.parent)
-    write_bytes(path, Path(__file__).with_name("project_template.toml").read_bytes())
+    write_bytes(path, template().encode() if text is None else text.encode())
+
+
+def template() -> str:
+    """Return the text of the commented example of a project file."""
+    return Path(__file__).with_name("project_template.toml").read_text(encoding="utf-8")

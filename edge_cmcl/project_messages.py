@@ -18,7 +18,7 @@ from edge_cmcl.errors import ProjectError
 _Location = tuple[int | str, ...]
 
 
-def explain(error: ValidationError, model: type[BaseModel], path: Path, text: str) -> ProjectError:
+def explain(error: ValidationError, model: type[BaseModel], path: Path, text: str, hint: str) -> ProjectError:
     """Turn the first problem of `error`, raised by `model` for the TOML `text` of `path`, into a ProjectError."""
     # A misspelt key also leaves the right one missing: the spelling is what the user has to mend.
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
@@ -30,12 +30,9 @@ def explain(error: ValidationError, model: type[BaseModel], path: Path, text: st
     if problem["type"] == "extra_forbidden":
         return _unknown_key(where, key, location, model)
     if problem["type"] == "missing":
-        return ProjectError(f"{where}: {key} is missing", expected=f"the key {location[-1]!r}", hint=_SEE_TEMPLATE)
-    named = f"{key} is not valid" if key else "the project is not valid"
-    return ProjectError(f"{where}: {named}", expected=_expected(problem), got=_got(problem), hint=_SEE_TEMPLATE)
-
-
-_SEE_TEMPLATE = "`edge-cmcl init example.toml` writes a commented example"
+        return ProjectError(f"{where}: {key} is missing", expected=f"the key {location[-1]!r}", hint=hint)
+    named = f"{key} is not valid" if key else "the file is not valid"
+    return ProjectError(f"{where}: {named}", expected=_expected(problem), got=_got(problem), hint=hint)
 
 
 def _unknown_key(where: str, key: str, location: _Location, model: type[BaseModel]) -> ProjectError:

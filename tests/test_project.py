@@ -7,7 +7,7 @@ import pytest
 from edge_cmcl.data.pairs_format import MIN_SAMPLES as PAIRS_MIN_SAMPLES
 from edge_cmcl.data.pairs_format import check_name
 from edge_cmcl.errors import DataError, ProjectError, StorageError
-from edge_cmcl.project import MIN_SAMPLES, Project, load_project, write_template
+from edge_cmcl.project import MIN_SAMPLES, Project, load_project, write_project
 
 PROJECT = """\
 name = "bench"
@@ -181,7 +181,7 @@ def test_a_project_and_a_pairs_file_take_the_same_modality_names(tmp_path: Path,
 
 def test_the_template_loads_and_shows_the_defaults(tmp_path: Path) -> None:
     path = tmp_path / "new" / "edge-cmcl.toml"
-    write_template(path)
+    write_project(path)
     project = load_project(path)
     assert project.train == Project.model_fields["train"].default
     assert (project.embedding_dim, project.width) == (256, 1800)
@@ -195,13 +195,24 @@ def test_the_template_replaces_a_file_only_by_force(tmp_path: Path) -> None:
     path = tmp_path / "edge-cmcl.toml"
     path.write_text("mine")
     with pytest.raises(ProjectError, match="--force"):
-        write_template(path)
+        write_project(path)
     assert path.read_text() == "mine"
-    write_template(path, force=True)
+    write_project(path, force=True)
     assert load_project(path).name == "my-machine"
 
 
 def test_the_template_cannot_be_written_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError):
-        write_template(tmp_path / "file" / "edge-cmcl.toml")
+        write_project(tmp_path / "file" / "edge-cmcl.toml")
+
+
+@pytest.mark.parametrize("again", ["train.safetensors", "./data/../train.safetensors", "linked.safetensors"])
+def test_a_file_that_is_trained_on_cannot_be_validated_on(tmp_path: Path, again: str) -> None:
+    (tmp_path / "train.safetensors").touch()
+    (tmp_path / "linked.safetensors").symlink_to("train.safetensors")
+    added = PROJECT.replace('train = ["train.safetensors"]', f'train = ["train.safetensors"]\nvalidation = ["{again}"]')
+    with pytest.raises(ProjectError, match="validated on by pair acc-depth and trained on by pair acc-") as refused:
+        load(tmp_path, added)
+    assert refused.value.got == again
+    load(tmp_path, added.replace(f'validation = ["{again}"', 'validation = ["other.safetensors"'))

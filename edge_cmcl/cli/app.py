@@ -26,7 +26,16 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from edge_cmcl.cli import data_commands, demo_commands, device_commands, host_commands, project_commands
+from edge_cmcl.cli import (
+    compare_commands,
+    data_commands,
+    demo_commands,
+    device_commands,
+    host_commands,
+    project_commands,
+    report_commands,
+    use_commands,
+)
 from edge_cmcl.cli.console import show_failure
 from edge_cmcl.cli.failures import Terminated, describe
 
@@ -35,6 +44,9 @@ _GROUPS = [
     data_commands.app,
     host_commands.app,
     device_commands.app,
+    use_commands.app,
+    compare_commands.app,
+    report_commands.app,
     demo_commands.app,
 ]
 

@@ -7,10 +7,11 @@ import math
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import PurePath
-from typing import TextIO
+from typing import Any, TextIO
 
 from edge_cmcl.cli.failures import Failure
 from edge_cmcl.progress import Progress
@@ -96,6 +97,35 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def warned() -> Iterator[list[str]]:
+    """Show each warning about a recording on stderr, once, and collect it for the key `warnings` of the JSON."""
+    from edge_cmcl.device.fits import FitWarning
+
+    collected: list[str] = []
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def note(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any, **more: Any
+        ) -> None:
+            if not issubclass(category, FitWarning):
+                others(message, category, filename, lineno, *rest, **more)
+            elif str(message) not in collected:
+                collected.append(str(message))
+                warn(str(message))
+
+        warnings.showwarning = note
+        warnings.simplefilter("always", FitWarning)
+        yield collected
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    with suppress(BrokenPipeError):
+        print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_cmcl.cli.console import progress, show, table
+from edge_cmcl.cli.console import progress, show, table, warn
 from edge_cmcl.cli.options import Json
+from edge_cmcl.cli.outputs import Force, check_output
 
 if TYPE_CHECKING:
     from edge_cmcl.data import DropReport
@@ -18,7 +19,7 @@ data = typer.Typer(help="Turn recordings into pairs files.", no_args_is_help=Tru
 app.add_typer(data, name="data")
 
 
-@data.command("list")
+@data.command("list", epilog="Example: edge-cmcl data list")
 def list_(json: Json = False) -> None:
     """List the public data sets: where to get them, on which terms."""
     from edge_cmcl.data.prepare import catalogue
@@ -37,16 +38,20 @@ def list_(json: Json = False) -> None:
     show({"datasets": [info.as_json() for info in sets]}, "\n".join(lines), json=json)
 
 
-@data.command()
+@data.command(epilog="Example: edge-cmcl data prepare utd_mhad --source utd_mhad.tar.xz --out data")
 def prepare(
     name: Annotated[str, typer.Argument(help="A data set of `data list`.")],
     source: Annotated[Path, typer.Option("--source", help="The download: a folder, or a tar file.")],
     out: Annotated[Path, typer.Option("--out", help="The folder for the pairs files.")],
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Make pairs files of a public data set you downloaded."""
+    from edge_cmcl.data.pairs import FORMAT
     from edge_cmcl.data.prepare import prepare as prepare_data
 
+    for older in sorted([*out.glob("*train.safetensors"), *out.glob("*test.safetensors")]):
+        check_output(older, [source], FORMAT, force=force)
     with progress() as told:
         report = prepare_data(name, source, out, told)
     rows = [
@@ -57,7 +62,10 @@ def prepare(
     show(report.as_json(), "\n".join(text), json=json)
 
 
-@data.command("import")
+@data.command(
+    "import",
+    epilog="Example: edge-cmcl data import --out pairs.safetensors --window 2 --sensor acc=run1.csv:time_s:ax,ay,az@50",
+)
 def import_(
     out: Annotated[Path, typer.Option("--out", help="The pairs file to write.")],
     sensor: Annotated[list[str], typer.Option("--sensor", metavar="SENSOR", help="A sensor of a run; see above.")],
@@ -78,38 +86,52 @@ def import_(
         ),
     ] = None,
     source: Annotated[str, typer.Option("--source", help="Where the recording comes from, in words.")] = "",
+    force: Force = False,
     json: Json = False,
 ) -> None:
-    """Turn your own recordings into a pairs file.
+    r"""Turn your own recordings into a pairs file.
 
     FILE is CSV, Parquet or NumPy (.npy, .npz).
 
-    SENSOR is NAME=FILE:TIME:COLUMN,COLUMN@RATE, for instance acc=run1.csv:time_s:ax,ay,az@50. RATE is in Hz; a unit
-    and a divisor may follow, as in @20[A/10]. Times are in seconds, unless [ms], [us], [ns] or [iso] follows the
-    name of their column.
+    SENSOR is NAME=FILE:TIME:COLUMN,COLUMN@RATE, for instance acc=run1.csv:time_s:ax,ay,az@50. RATE is in Hz. A unit
+    and a divisor may follow: @20[A/10] says that the values are in ampere and divides them by 10, so that an encoder
+    sees numbers of order 1. Times are in seconds, unless [ms], [us], [ns] or [iso] follows the name of their column.
 
     COLUMN is FILE:COLUMN with a sensor's file, for instance run1.csv:state, or FILE:TIME:COLUMN with a list of events.
 
+    A colon, comma or at sign that is part of a column's name is written with a backslash before it, in quotes because
+    of the shell: 'acc=run1.csv:time\:s:ax,ay@50'.
+
     For several runs give every sensor, label and group once per run, in the same order.
     """
+    from edge_cmcl.data.import_report import rate_warnings
     from edge_cmcl.data.import_spec import parse_column, parse_sensor
     from edge_cmcl.data.importing import import_recordings
+    from edge_cmcl.data.pairs import FORMAT
 
+    sensors = [parse_sensor(text) for text in sensor]
+    labels, groups = ([parse_column(text) for text in texts or ()] for texts in (label, group))
+    paths = [each.path for each in sensors] + [each.path for each in (*labels, *groups)]
+    check_output(out, paths, FORMAT, force=force)
     with progress() as told:
         report = import_recordings(
             out,
-            [parse_sensor(text) for text in sensor],
+            sensors,
             window_s=window,
             step_s=step,
-            labels=[parse_column(text) for text in label or ()],
-            groups=[parse_column(text) for text in group or ()],
+            labels=labels,
+            groups=groups,
             max_gap_s=max_gap,
             source=source,
             progress=told,
         )
     shapes = ", ".join(f"{name} {_shape(shape)}" for name, shape in report.shapes.items())
-    text = [f"wrote {report.windows} windows to {report.path}: {shapes}", _drops(report.drops), *report.notes]
-    show(report.as_json(), "\n".join(text), json=json)
+    recorded = [f"{each.sensor}: {each.recorded_hz:.4g} Hz recorded in {each.path}" for each in report.sensors]
+    warnings = rate_warnings(sensors, report)
+    for warning in warnings:
+        warn(warning)
+    text = [f"wrote {report.windows} windows to {report.path}: {shapes}", *recorded, _drops(report.drops)]
+    show({**report.as_json(), "warnings": warnings}, "\n".join([*text, *report.notes]), json=json)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

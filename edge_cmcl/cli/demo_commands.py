@@ -14,7 +14,7 @@ from edge_cmcl.cli.options import Json, need_host
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: edge-cmcl demo --keep demo")
 def demo(
     keep: Annotated[
         Path | None, typer.Option("--keep", help="Keep all files in this folder. [default: a temporary one]")

@@ -1,4 +1,4 @@
-"""The device's commands: install, status, embed, classify, retrieve, update, rollback, log."""
+"""What changes or describes a device's store: install, status, update, rollback, log."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_cmcl.cli.console import progress, show, table
+from edge_cmcl.cli.console import progress, show, table, warn, warned
 from edge_cmcl.cli.options import Json, Store, default_store
+from edge_cmcl.cli.terms import CLOSED_FORM, MOVED, MRR, STILL
 
 if TYPE_CHECKING:
     from edge_cmcl.device.learner import UpdateReport
 
 app = typer.Typer()
 
-Data = Annotated[Path, typer.Argument(help="A pairs file.")]
-Modalities = Annotated[
-    list[str] | None, typer.Option("--modality", help="A sensor to use; repeat to fuse. [default: all known]")
-]
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 for one per core.")]
 
 
-@app.command()
+@app.command(epilog="Example: edge-cmcl install base.tar")
 def install(
     bundle: Annotated[Path, typer.Argument(help="A bundle: a folder, or a tar file.")],
     store: Store = None,
@@ -40,9 +37,9 @@ def install(
     show({"store": target, **done.as_json()}, text, json=json)
 
 
-@app.command()
+@app.command(epilog="Example: edge-cmcl status --store /var/lib/edge-cmcl")
 def status(store: Store = None, json: Json = False) -> None:
-    """Show what this device knows, and how far it has moved."""
+    """Show what this device knows, how well, and how far it has moved."""
     from edge_cmcl.device.status import status as read_status
     from edge_cmcl.device.store import open_store
 
@@ -53,111 +50,31 @@ def status(store: Store = None, json: Json = False) -> None:
         for origin in each["origins"]
     ]
     header = ["modality", "encoder", "width", "pairs", "learned with", "moved at most"]
-    text = (
-        f"{found['name']}, generation {found['counter']} ({found['action']}, {found['created']})\n"
-        f"device {found['device_id']}, {found['store_bytes'] / 1e6:.1f} MB in {found['store']}\n\n{table(header, rows)}"
-    )
-    show(found, text, json=json)
-
-
-@app.command()
-def embed(
-    data: Data,
-    out: Annotated[Path, typer.Option("--out", help="The safetensors file to write.")],
-    modality: Modalities = None,
-    store: Store = None,
-    json: Json = False,
-) -> None:
-    """Write the joint embedding of every moment of a file."""
-    from edge_cmcl.data import open_pairs
-    from edge_cmcl.device.opening import open_model
-    from edge_cmcl.device.use import joint_embeddings, write_joint
-
-    model = open_model(store or default_store())
-    with open_pairs(data) as pairs, progress() as told:
-        joint = joint_embeddings(model, pairs, modality or (), told)
-    write_joint(out, joint, model)
-    n, dimensions = joint.embeddings.shape
-    result = {"out": out, "n": n, "embedding_dim": dimensions, "present": int(joint.present.sum())}
-    text = f"{out}: {n} embeddings of {dimensions} numbers from {', '.join(joint.modalities)}"
-    show({**result, "modalities": joint.modalities}, text, json=json)
-
-
-@app.command()
-def classify(
-    data: Data,
-    modality: Modalities = None,
-    label: Annotated[
-        list[str] | None, typer.Option("--label", help="A label to choose from; repeat. [default: all learned]")
-    ] = None,
-    store: Store = None,
-    json: Json = False,
-) -> None:
-    """Name the label that each moment of a file looks like."""
-    from edge_cmcl.data import open_pairs
-    from edge_cmcl.device.opening import open_model
-    from edge_cmcl.device.use import classify as classify_data
-
-    model = open_model(store or default_store())
-    with open_pairs(data) as pairs, progress() as told:
-        found = classify_data(model, pairs, modality or (), label or (), told)
-    moments = [
-        {"row": row, "label": found.names[index] if index >= 0 else None, "similarity": similarity, "margin": margin}
-        for row, (index, similarity, margin) in enumerate(
-            zip(found.labels.tolist(), found.similarity.tolist(), found.margin.tolist(), strict=True)
-        )
+    pairs = [[" - ".join(pair["modalities"]), pair["n"], *_quality(pair["metrics"])] for pair in found["pairs"]]
+    lines = [
+        f"{found['name']}, generation {found['counter']} ({found['action']}, {found['created']})",
+        f"device {found['device_id']}, {found['store_bytes'] / 1e6:.1f} MB in {found['store']}",
+        "",
+        table(header, rows),
+        MOVED,
+        "",
+        table(["pair", "learned from pairs", "held-out MRR", "95 % interval", "MRR by chance"], pairs),
+        MRR,
     ]
-    shown = [[m["row"], m["label"], m["similarity"], m["margin"]] for m in moments]
-    text = table(["row", "label", "similarity", "margin"], shown)
-    if found.accuracy is not None:
-        text += f"\naccuracy against the labels of {data}: {found.accuracy:.1%}"
-    result = {"modalities": found.modalities, "labels": found.names, "moments": moments, "accuracy": found.accuracy}
-    show(result, text, json=json)
+    show(found, "\n".join(lines), json=json)
 
 
-@app.command()
-def retrieve(
-    query: Annotated[Path, typer.Argument(help="The pairs file with the query.")],
-    gallery: Annotated[Path, typer.Argument(help="The pairs file to search.")],
-    query_modality: Annotated[
-        list[str] | None, typer.Option("--from", help="Sensors of the query; repeat to fuse. [default: all known]")
-    ] = None,
-    gallery_modality: Annotated[
-        list[str] | None, typer.Option("--in", help="Sensors of the gallery; repeat to fuse. [default: all known]")
-    ] = None,
-    row: Annotated[list[int] | None, typer.Option("--row", help="A row of the query; repeat. [default: 0]")] = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="Hits to show for each row.")] = 10,
-    store: Store = None,
-    json: Json = False,
-) -> None:
-    """Find the moments of a file most like those of another."""
-    from edge_cmcl.data import open_pairs
-    from edge_cmcl.device.opening import open_model
-    from edge_cmcl.device.use import joint_embeddings
-    from edge_cmcl.device.use import retrieve as find
-
-    model = open_model(store or default_store())
-    with open_pairs(query) as queries, open_pairs(gallery) as searched, progress() as told:
-        asked = joint_embeddings(model, queries, query_modality or (), told)
-        known = joint_embeddings(model, searched, gallery_modality or (), told)
-    hits = find(asked, known, row or [0], top)
-    rows = [
-        [hit.query, place, found, similarity]
-        for hit in hits
-        for place, (found, similarity) in enumerate(zip(hit.rows, hit.similarity, strict=True), start=1)
-    ]
-    result = {"from": asked.modalities, "in": known.modalities, "hits": [vars(hit) for hit in hits]}
-    show(result, table(["query", "place", "row", "similarity"], rows), json=json)
-
-
-@app.command()
+@app.command(epilog="Example: edge-cmcl update --modality acoustic --data new.safetensors --with vibration")
 def update(
     modality: Annotated[str, typer.Option("--modality", help="The sensor to learn, new or known.")],
-    data: Annotated[Path, typer.Option("--data", help="A pairs file of it and its partners.")],
+    data: Annotated[Path, typer.Option("--data", help="A pairs file of it and its partners, at least 16 pairs.")],
     partner: Annotated[
         list[str] | None,
         typer.Option("--with", help='A partner; repeat. "text" is the labels. [default: all known, and labels]'),
     ] = None,
+    task: Annotated[
+        str, typer.Option("--task", help="What this is a recording of; other tasks of the same sensors are kept too.")
+    ] = "",
     budget: Annotated[
         float | None, typer.Option("--budget", min=0.0, help="Seconds after which training ends and commits.")
     ] = None,
@@ -167,23 +84,34 @@ def update(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Let this device learn a sensor from paired windows."""
+    """Let this device learn a sensor from paired windows.
+
+    It takes at least 16 pairs: rows of the file that have the sensor and a partner. A few minutes of recording are
+    usual; what the file says of rate, window and unit must be what the partners were learned with.
+    """
     from edge_cmcl.data import open_pairs
+    from edge_cmcl.device.fits import near
     from edge_cmcl.device.learner import update as learn
-    from edge_cmcl.device.store import open_store
+    from edge_cmcl.device.store import CURRENT, open_store
 
     opened = open_store(store or default_store())
-    with open_pairs(data) as pairs, progress() as told:
+    known = set(opened.load(CURRENT).generation.modalities)
+    with open_pairs(data) as pairs, progress() as told, warned() as warnings:
+        for name in {modality, *(partner or ())} - known:
+            similar = near(name, known, cutoff=0.8)
+            if similar and name in pairs.modalities:
+                warnings.append(f"{name} is NEW to this device: {similar} If so, roll back and rename it in {data}")
+                warn(warnings[-1])
         report = learn(
             opened, pairs, modality,
-            partners=partner, budget_s=budget, dry_run=dry_run, threads=threads, seed=seed, progress=told,
+            partners=partner, task=task, budget_s=budget, dry_run=dry_run, threads=threads, seed=seed, progress=told,
         )  # fmt: skip
-    show(report.as_json(), describe_update(report), json=json)
+    show({**report.as_json(), "warnings": warnings}, describe_update(report), json=json)
 
 
-@app.command()
+@app.command(epilog="Example: edge-cmcl rollback")
 def rollback(
-    generation: Annotated[str, typer.Argument(help="A tag or digest of `log`. [default: the parent]")] = "",
+    generation: Annotated[str, typer.Argument(help="A tag, digest or number of `log`. [default: the one before]")] = "",
     store: Store = None,
     json: Json = False,
 ) -> None:
@@ -198,17 +126,27 @@ def rollback(
     show(result, text, json=json)
 
 
-@app.command("log")
+@app.command("log", epilog="Example: edge-cmcl log")
 def log_(store: Store = None, json: Json = False) -> None:
     """List the generations of this device, newest first."""
     from edge_cmcl.device.store import log, open_store
 
     found = log(open_store(store or default_store()))
     rows = [
-        ["*" if e["current"] else "", e["counter"], e["digest"][7:19], e["created"], e["action"], _names(e)]
+        [
+            "*" if e["current"] else "",
+            e["counter"],
+            e["digest"][7:19],
+            " ".join(parent[7:19] for parent in e["parents"]),
+            e["created"],
+            e["action"],
+            ", ".join(e["modalities"]),
+            " ".join(e["tags"]),
+        ]
         for e in found
     ]
-    show({"generations": found}, table(["", "generation", "digest", "created", "action", "knows"], rows), json=json)
+    header = ["", "generation", "digest", "parents", "created", "action", "knows", "tags"]
+    show({"generations": found}, table(header, rows), json=json)
 
 
 def describe_update(report: UpdateReport) -> str:
@@ -225,26 +163,41 @@ def describe_update(report: UpdateReport) -> str:
         for pair in report.judged
     ]
     moved = [[c["modality"], c["origin"], f"{c['relative']:.3%}"] for c in report.certificate if c["bound"] > 0]
+    names = [f"{name} (NEW)" if name in report.learned else name for name in (report.modality, *report.partners)]
+    trained = f"{report.epochs} epochs" if report.epochs else CLOSED_FORM
     lines = [
-        f"{report.modality} with {', '.join(report.partners)}: {report.pairs} pairs, {report.epochs} epochs",
+        f"{names[0]} with {', '.join(names[1:])}: {report.pairs} pairs; {trained}",
         "",
         table(["held-out pairs", "n", "MRR by chance", "before", "after", "95 % interval"], judged),
+        MRR,
         "",
-        table(["modality", "learned earlier as", "moved at most"], moved) if moved else "nothing older moved",
+        f"{table(['modality', 'learned earlier as', 'moved at most'], moved)}\n{MOVED}" if moved else STILL,
         "",
         f"{sum(report.seconds.values()):.1f} s, {report.peak_memory_bytes / 1e6:.0f} MB at most, "
         f"{report.bytes_added / 1e6:.1f} MB added",
     ]
     if report.budget_exhausted:
         lines.append("the time budget ended training early")
+    if report.learned_before is not None:
+        lines.append(
+            f"WARNING: generation {report.learned_before} learned this very file, so the pairs held out here were not "
+            "new to it: the figures flatter"
+        )
+    for pair in report.judged:
+        if pair.no_better_than_chance:
+            undo = "; `edge-cmcl rollback` undoes it" if report.committed else ""
+            lines.append(f"WARNING: {' - '.join(pair.modalities)}: no better than chance on held-out pairs{undo}")
     ending = f"generation {report.counter} is current" if report.committed else "dry run: nothing was changed"
     return "\n".join([*lines, ending])
+
+
+def _quality(metrics: dict[str, Any]) -> list[object]:
+    """Return what a pair's record says of it: MRR, its interval, chance; None where it was not judged."""
+    interval = metrics.get("mrr_interval")
+    shown = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else None
+    return [metrics.get("mrr"), shown, metrics.get("mrr_chance")]
 
 
 def bound(origin: dict[str, Any]) -> str:
     """Return the relative displacement bound of an origin as a percentage."""
     return f"{origin['relative_displacement_bound']:.2%}"
-
-
-def _names(entry: dict[str, Any]) -> str:
-    return ", ".join(entry["modalities"])

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_cmcl.cli.console import progress, show, table
-from edge_cmcl.cli.options import Json, need_host
+from edge_cmcl.cli.console import progress, show, table, warned
+from edge_cmcl.cli.options import Json, Store, default_store, need_host
+from edge_cmcl.cli.outputs import check_bundle
+from edge_cmcl.cli.terms import CLOSED_FORM, MRR
 
 if TYPE_CHECKING:
     from edge_cmcl.device.evaluate import PairMetrics
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-@app.command()
+@app.command(epilog="Example: edge-cmcl train edge-cmcl.toml --run runs/first")
 def train(
     project: Annotated[Path, typer.Argument(help="The project file, or its folder.")] = Path(),
     run: Annotated[Path | None, typer.Option("--run", help="The run folder. [default: runs/NAME]")] = None,
@@ -32,18 +34,21 @@ def train(
 
     loaded = load_project(project)
     folder = run or loaded.folder / "runs" / loaded.name
-    with progress() as told:
+    with progress() as told, warned() as warnings:
         done = train_base(project, folder, device=device, seed=seed, force=force, progress=told)
     best = done.metrics["adapters"]["epochs"][done.metrics["adapters"]["best_epoch"]]
+    chances = [pair["chance_mrr"] for pair in done.metrics["pairs"]]
+    reached = f"best after epoch {best['epoch']}" if best["epoch"] else CLOSED_FORM
     text = (
         f"trained {loaded.name} on {done.metrics['device']} in {done.metrics['seconds']:.1f} s: "
-        f"validation MRR {best['validation_mrr']:.3f} after {best['epoch']} epochs\n"
+        f"validation MRR {best['validation_mrr']:.3f} (by chance {sum(chances) / len(chances):.3f}); {reached}\n"
+        f"{MRR}\n"
         f"{folder}: next, edge-cmcl export {folder} --out {loaded.name}.tar"
     )
-    show({"run": folder, "run_id": done.run_id, **done.metrics}, text, json=json)
+    show({"run": folder, "run_id": done.run_id, **done.metrics, "warnings": warnings}, text, json=json)
 
 
-@app.command()
+@app.command(epilog="Example: edge-cmcl export runs/my-machine --out base.tar")
 def export(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     out: Annotated[Path, typer.Option("--out", help="The bundle: a folder, or a tar file.")],
@@ -51,6 +56,7 @@ def export(
 ) -> None:
     """Export a run to a bundle for devices, parity proven."""
     need_host()
+    check_bundle(out)
     from edge_cmcl.host.export import export as export_run
     from edge_cmcl.host.run import load_run
 
@@ -64,10 +70,13 @@ def export(
     show(done, text, json=json)
 
 
-@app.command()
+@app.command(epilog="Example: edge-cmcl evaluate runs/my-machine --data test.safetensors")
 def evaluate(
-    target: Annotated[Path, typer.Argument(help="A run folder, a bundle, or a device store.")],
     data: Annotated[list[Path], typer.Option("--data", help="A pairs file; repeat for more.")],
+    target: Annotated[
+        Path | None, typer.Argument(help="A run folder, a bundle, or a device store. [default: --store]")
+    ] = None,
+    store: Store = None,
     json: Json = False,
 ) -> None:
     """Measure a run, bundle or store on pairs files."""
@@ -75,16 +84,19 @@ def evaluate(
     from edge_cmcl.device.evaluate import evaluate as measure
     from edge_cmcl.device.evaluate import overall
     from edge_cmcl.device.opening import open_target
+    from edge_cmcl.device.store import open_store
 
     found: list[PairMetrics] = []
-    with progress() as told, open_target(target, _run_opener) as model:
+    if target is None:
+        target = open_store(store or default_store()).root
+    with progress() as told, warned() as warnings, open_target(target, _run_opener) as model:
         generation = {"digest": model.loaded.digest, "counter": model.generation.counter}
         for path in data:
             with open_pairs(path) as pairs:
                 found += measure(model, pairs, told)
     means = overall(found)
     result = {"target": target, "generation": generation, "pairs": [p.as_json() for p in found], "overall": means}
-    show(result, _describe(found, means), json=json)
+    show({**result, "warnings": warnings}, _describe(found, means), json=json)
 
 
 def _run_opener(folder: Path) -> Any:
@@ -113,8 +125,13 @@ def _describe(found: list[PairMetrics], means: dict[str, float]) -> str:
         parts.append(table(["file", "pair", "gallery", "R@1", "R@5", "R@10", "MRR", "chance R@10"], retrieved))
     if classified:
         parts.append(table(["file", "sensor", "windows", "accuracy", "mAP", "chance accuracy"], classified))
-    parts.append("overall  " + "  ".join(f"{name} {value:.3f}" for name, value in means.items()))
+    parts.append("mean over the rows above  " + "  ".join(_mean(name, value) for name, value in means.items()))
     return "\n\n".join(parts)
+
+
+def _mean(name: str, value: float) -> str:
+    shown = {"recall_at_1": "R@1", "recall_at_5": "R@5", "recall_at_10": "R@10", "mrr": "MRR", "map": "mAP"}
+    return f"{shown.get(name, name)} {value:.4g}" if name == "mrr" else f"{shown.get(name, name)} {_percent(value)}"
 
 
 def _percent(share: float) -> str:

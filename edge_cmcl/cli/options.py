@@ -53,5 +53,5 @@ def need_host() -> None:
             "this command needs the host extra",
             expected="torch, onnx and onnxscript",
             got=f"no {', '.join(missing)}",
-            hint="pip install 'edge-cmcl[host]'",
+            hint="pip install '.[host]' in a checkout of edge-cmcl",
         )

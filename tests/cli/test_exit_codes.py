@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from environments import EDGE_CMCL
 
-from edge_cmcl.data import open_pairs
+from edge_cmcl.data import open_pairs, write_pairs
 from edge_cmcl.project import load_project
 
 ERROR_KEYS = {"type", "message", "expected", "got", "to_do", "exit_code"}
@@ -137,10 +138,11 @@ def test_data_import_of_what_cannot_be_used_leaves_an_older_file_alone(
     run_cli: Any, tmp_path: Path, arguments: tuple[str, ...], recording: str, code: int, kind: str
 ) -> None:
     (tmp_path / "run.csv").write_text(recording)
-    (tmp_path / "pairs.safetensors").write_bytes(b"older")
+    write_pairs(tmp_path / "pairs.safetensors", {"acc": np.ones((1, 16, 1), np.float32)})
+    older = (tmp_path / "pairs.safetensors").read_bytes()
     failed = run_cli("data", "import", "--out", "pairs.safetensors", *arguments, "--json")
     assert (failed.code, failed.json["error"]["type"], failed.json["error"]["exit_code"]) == (code, kind, code)
-    assert (tmp_path / "pairs.safetensors").read_bytes() == b"older"
+    assert (tmp_path / "pairs.safetensors").read_bytes() == older
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -190,3 +192,27 @@ def test_a_reader_that_has_seen_enough_is_no_error(
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("module", ["typer", "edge_cmcl.data.prepare"])
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_ctrl_c_while_modules_are_loaded_is_an_interruption_like_any_other(
+    run_cli: Any, tmp_path: Path, module: str, options: tuple[str, ...]
+) -> None:
+    (tmp_path / "early").mkdir()
+    (tmp_path / "early" / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    failed = run_cli("data", "list", *options, env={"PYTHONPATH": str(tmp_path / "early")})
+    assert failed.code == 130, failed.stderr
+    assert "Traceback" not in failed.stderr
+    if options:
+        error = failed.json["error"]
+        assert (error["type"], error["exit_code"], error.keys()) == ("Interrupted", 130, ERROR_KEYS)
+    else:
+        assert failed.stderr == "edge-cmcl: interrupted before the end; what was there before is intact\n"

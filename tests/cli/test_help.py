@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+import edge_cmcl
 from edge_cmcl.cli.app import app
 
 ROOT = Path(__file__).parent.parent.parent
@@ -48,3 +50,19 @@ def test_help_of_every_command_is_printed_and_succeeds(run_cli: Any, name: str) 
     shown = run_cli(*name.split(), "--help")
     assert (shown.code, shown.stderr) == (0, "")
     assert f"edge-cmcl {name}" in shown.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_every_command_ends_with_an_example_that_it_would_take(name: str) -> None:
+    command = COMMANDS[name]
+    start = f"Example: edge-cmcl {name}"
+    assert command.epilog is not None
+    assert command.epilog.startswith(start)
+    context = command.make_context(name, shlex.split(command.epilog.removeprefix(start)))
+    assert not context.args
+
+
+def test_the_public_names_are_listed() -> None:
+    assert set(dir(edge_cmcl)) == set(edge_cmcl.__all__)
+    for name in dir(edge_cmcl):
+        assert getattr(edge_cmcl, name) is not None
