@@ -136,7 +136,7 @@ def cross_validate(
     deadline = began + (deadline - began) * _JUDGING_SHARE
     judge = Judge(members, ids)
     splits = _enough(splits)
-    penalty = choose_penalty(members, ids, splits, judge, dimensions)
+    penalty = choose_penalty(members, ids, splits, judge, dimensions, deadline=deadline)
     rates = (LEARNING_RATE,) if penalty else (LEARNING_RATE, FULL_LEARNING_RATE)
     scores = np.full((len(rates), MAX_EPOCHS + 1, len(judge.pairs), ids.shape[1]), np.nan)
     waiting = len(splits) * len(rates)
@@ -165,21 +165,28 @@ def fit(
     seed: int = 0,
     deadline: float = float("inf"),
     progress: Progress = silent,
-) -> tuple[list[Array], int]:
-    """Fit all members on every row as cross-validation chose; return adapters W + M N^T and the number of steps."""
+) -> tuple[list[Array], int, int]:
+    """Fit all members on every row as cross-validation chose.
+
+    Returns:
+        Adapters W + M N^T, training steps done, and whole epochs done: fewer than chosen where the deadline came first.
+    """
     rows = np.arange(ids.shape[1])
     started = start(members, ids, rows, chosen.penalty or PENALTIES[0], dimensions)
 
+    done = 0
+
     def after(epoch: int, changes: Array) -> bool:
+        nonlocal done
+        done = epoch
         progress("train", epoch, chosen.epochs)
         return True
 
     changes, steps = train(
         session, started.problem, rows, after, epochs=chosen.epochs, rate=chosen.rate, seed=seed, deadline=deadline
     )
-    return [
-        fold(member, map_, change) for member, map_, change in zip(members, started.maps, changes, strict=True)
-    ], steps
+    weights = [fold(member, map_, change) for member, map_, change in zip(members, started.maps, changes, strict=True)]
+    return weights, steps, done
 
 
 def fold(member: Member, map_: Array | None, changes: Array) -> Array:
@@ -223,22 +230,30 @@ def choose_penalty(
     splits: Sequence[tuple[Rows, Rows]],
     judge: Judge,
     dimensions: int,
+    *,
+    deadline: float = float("inf"),
 ) -> float | None:
     """Return the largest penalty within one standard error of the best held-out MRR, None where no adapter is new.
 
     The rule of L. Breiman et al. (CART, 1984): between penalties that the folds cannot tell apart, the simpler fit.
+    After the deadline no further fold is tried; the first one always is.
     """
     if not any(member.new for member in members):
         return None
-    scores = np.empty((len(PENALTIES), len(splits)))
-    for row, penalty in enumerate(PENALTIES):
-        for column, (training, held_out) in enumerate(splits):
+    by_fold: list[list[float]] = []
+    for training, held_out in splits:
+        if by_fold and time.monotonic() >= deadline:
+            break
+        scores_of_fold = []
+        for penalty in PENALTIES:
             problem = start(members, ids, training, penalty, dimensions).problem
             found = judge.scores(problem, no_change(problem), held_out)[judge.learned]
-            scores[row, column] = np.nanmean(found)
+            scores_of_fold.append(float(np.nanmean(found)))
+        by_fold.append(scores_of_fold)
+    scores = np.array(by_fold).T
     means = scores.mean(axis=1)
     best = int(means.argmax())
-    error = scores[best].std() / np.sqrt(len(splits))
+    error = scores[best].std() / np.sqrt(len(by_fold))
     return PENALTIES[int(np.flatnonzero(means >= means[best] - error).max())]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +144,12 @@ def update(
             seed=seed, deadline=deadline, progress=progress,
         )  # fmt: skip
         clock.stage("judge")
-        weights, report.steps = fit(
+        weights, report.steps, epochs = fit(
             model.step_session, members, plan.ids, judged, dimensions, seed=seed, deadline=deadline, progress=progress
         )
         clock.stage("train")
-        _judge(report, plan, judged, deadline)
+        # Where time ran out, what is told of held-out pairs is what they said of as many epochs as were done.
+        _judge(report, plan, replace(judged, epochs=epochs), deadline)
         learned = [
             learned_modality(
                 model, member.name, plan.records[member.name],

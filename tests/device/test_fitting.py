@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +85,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Learned:
     members = [new_member(name, h, h.statistics, folder) for name, h in zip(("gyro", "acc"), halves, strict=True)]
     ids = np.arange(N)[None]
     chosen = cross_validate(step_session(), members, ids, blocks_of_time(ids), DIMENSIONS)
-    weights, _ = fit(step_session(), members, ids, chosen, DIMENSIONS)
+    weights, *_ = fit(step_session(), members, ids, chosen, DIMENSIONS)
     return Learned(members, chosen, weights, [raw[N:] for raw in sides], [h.statistics for h in halves])
 
 
@@ -170,7 +170,7 @@ def test_a_new_sensor_joins_a_known_one_without_moving_it_much(tmp_path: Path) -
     members = [fresh("gyro", world.outputs(), tmp_path), acc]
     chosen = cross_validate(step_session(), members, np.arange(N)[None], blocks_of_time(np.arange(N)[None]), DIMENSIONS)
     assert mrr(chosen) > 5 * chance_mrr(32)
-    (_, now), _ = fit(step_session(), members, np.arange(N)[None], chosen, DIMENSIONS)
+    (_, now), *_ = fit(step_session(), members, np.arange(N)[None], chosen, DIMENSIONS)
     assert acc.weight is not None
     certificate = certify("acc", "base", acc.sketch, now, acc.weight)
     features = standardise(raw, statistics).astype(np.float64)
@@ -207,7 +207,7 @@ def test_labels_are_learned_with_a_sensor(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.isnan(chosen.scores[0, 0]), labels < 0)
     # Chance among four labels is 0.52.
     assert mrr(chosen) > 0.8
-    weights, _ = fit(step_session(), members, labels[None], chosen, DIMENSIONS)
+    weights, *_ = fit(step_session(), members, labels[None], chosen, DIMENSIONS)
     later = World(7)
     truth = np.argmax(later.latent[:, :4], axis=1)
     windows = embed(weights[0], later.outputs(), encoded(World().outputs()).statistics)
@@ -328,9 +328,28 @@ def test_out_of_time_the_closed_form_start_is_judged_and_kept(tmp_path: Path) ->
     assert not chosen.complete
     assert chosen.epochs == 0
     assert mrr(chosen) > 5 * chance_mrr(32)
-    weights, steps = fit(step_session(), members, ids, chosen, DIMENSIONS, deadline=past)
-    assert steps == 0
+    weights, steps, epochs = fit(step_session(), members, ids, chosen, DIMENSIONS, deadline=past)
+    assert (steps, epochs) == (0, 0)
     assert all(np.isfinite(weight).all() and weight.any() for weight in weights)
+
+
+def test_a_fit_that_is_cut_tells_the_epochs_it_has_done(tmp_path: Path) -> None:
+    world = World()
+    members = [fresh("gyro", world.outputs(), tmp_path), fresh("acc", world.outputs(), tmp_path)]
+    ids = np.arange(N)[None]
+    chosen = cross_validate(step_session(), members, ids, blocks_of_time(ids), DIMENSIONS)
+    long = replace(chosen, epochs=20)
+    per_epoch = -(-N // 64)
+    told: list[int] = []
+
+    def slowly(stage: str, done: int, total: int) -> None:
+        told.append(done)
+        time.sleep(0.3)
+
+    deadline = time.monotonic() + 0.5
+    _, steps, epochs = fit(step_session(), members, ids, long, DIMENSIONS, deadline=deadline, progress=slowly)
+    assert told
+    assert epochs == told[-1] == steps // per_epoch < 20
 
 
 def test_groups_are_judged_by_adapters_that_never_saw_them(tmp_path: Path) -> None:
