@@ -78,8 +78,8 @@ def corrupt_file(source: Path, target: Path, corruption: Corruption, seed: int =
             present = np.flatnonzero(valid[name])
             windows[name][present] = _corrupt(windows[name][present], corruption, _random(seed, name, pairs.n))
         write_pairs(
-            target, windows, labels=pairs.labels, label_names=pairs.label_names, groups=pairs.groups, valid=valid,
-            rate_hz=pairs.rate_hz, units=pairs.units, source=f"{pairs.source} ({corruption.name})".strip(),
+            target, windows, labels=pairs.labels, label_names=pairs.label_names, groups=pairs.groups, time=pairs.time,
+            valid=valid, rate_hz=pairs.rate_hz, units=pairs.units, source=f"{pairs.source} ({corruption.name})".strip(),
         )  # fmt: skip
 
 

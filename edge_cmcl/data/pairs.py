@@ -6,6 +6,7 @@ themselves, which `Pairs.read` checks as it reads them, a range of rows at a tim
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +20,9 @@ from edge_cmcl import tensors
 from edge_cmcl.data.pairs_format import FORMAT, MIN_SAMPLES, VERSION, Layout, TensorLayout, check_layout, check_name
 from edge_cmcl.errors import DataError
 
-__all__ = ["FORMAT", "MIN_SAMPLES", "VERSION", "Pairs", "open_pairs", "write_pairs"]
+__all__ = ["FORMAT", "MIN_SAMPLES", "VERSION", "Pairs", "file_digest", "open_pairs", "write_pairs"]
 
+_READ_BYTES = 1 << 20
 _DTYPES = {"float32": "F32", "float64": "F64", "int64": "I64", "uint8": "U8"}
 
 
@@ -136,6 +138,15 @@ def open_pairs(path: Path | str) -> Pairs:
     except BaseException:
         file.close()
         raise
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a recording, in hexadecimal: what it is called where it must be known again."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(_READ_BYTES):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def write_pairs(

@@ -55,10 +55,11 @@ def evaluate(model: Model, pairs: Pairs, progress: Progress = silent) -> list[Pa
     embeddings = {name: embed_all(model, pairs, name, progress) for name in known}
     found = []
     for a, b in combinations(known, 2):
-        rows, thinned = _thin(np.flatnonzero(pairs.valid(a) & pairs.valid(b)))
-        if len(rows) > 1:
+        both = np.flatnonzero(pairs.valid(a) & pairs.valid(b))
+        if len(both) > 1:
+            rows = thinned(both)
             metrics = retrieval(embeddings[a][rows], embeddings[b][rows])
-            found.append(PairMetrics(str(pairs.path), (a, b), metrics, thinned))
+            found.append(PairMetrics(str(pairs.path), (a, b), metrics, len(rows) < len(both)))
     if pairs.labels is not None and TEXT in model.modalities:
         labels = model.embed_labels(pairs.label_names)
         for name in known:
@@ -101,7 +102,6 @@ def embed_all(model: Model, pairs: Pairs, modality: str, progress: Progress = si
     return embeddings
 
 
-def _thin(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], bool]:
-    if len(rows) <= MAX_GALLERY:
-        return rows, False
-    return rows[np.linspace(0, len(rows) - 1, MAX_GALLERY).astype(np.int64)], True
+def thinned(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return at most `MAX_GALLERY` of `rows`, evenly spaced."""
+    return rows if len(rows) <= MAX_GALLERY else rows[np.linspace(0, len(rows) - 1, MAX_GALLERY).astype(np.int64)]

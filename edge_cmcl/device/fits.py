@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from edge_cmcl.data import Pairs
+from edge_cmcl.device.text import TEXT
 from edge_cmcl.errors import DataError
 
 MAX_DIFFERENCE = 0.2
@@ -48,11 +49,15 @@ def near(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
 
 
 def check_holds(pairs: Pairs, tensor: str) -> None:
-    """Check that a pairs file has windows of `tensor`.
+    """Check that a pairs file has windows of `tensor`, or labels where that is "text".
 
     Raises:
         DataError: it has not.
     """
+    if tensor == TEXT:
+        if pairs.labels is None:
+            raise DataError(f"{pairs.path} has no labels", expected="a label per window", got="none", hint=LABELS_HINT)
+        return
     if tensor not in pairs.modalities:
         raise DataError(
             f"{pairs.path} has no windows of {tensor}",

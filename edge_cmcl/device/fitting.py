@@ -14,15 +14,7 @@ from edge_cmcl.continual.alignment import PENALTIES, canonical, ridge, unit_scal
 from edge_cmcl.device.features import unit
 from edge_cmcl.device.judging import Judge
 from edge_cmcl.device.members import Member
-from edge_cmcl.device.training import (
-    FULL_LEARNING_RATE,
-    LEARNING_RATE,
-    MAX_EPOCHS,
-    Array,
-    Problem,
-    no_change,
-    train,
-)
+from edge_cmcl.device.training import MAX_EPOCHS, Array, Problem, no_change, train
 from edge_cmcl.progress import Progress, silent
 
 FOLDS = 5
@@ -57,7 +49,6 @@ class CrossValidation:
 
     Attributes:
         penalty: chosen ridge penalty, in units of the mean eigenvalue; None where no adapter is new.
-        rate: chosen learning rate.
         epochs: chosen number of epochs, 0 where training after the closed-form start does not help.
         judge: held the scores of each pair of modalities before training and after the chosen epochs.
         scores: (MAX_EPOCHS + 1, pairs, n) float64 reciprocal ranks by epoch; NaN where not judged.
@@ -66,7 +57,6 @@ class CrossValidation:
     """
 
     penalty: float | None
-    rate: float
     epochs: int
     judge: Judge
     scores: NDArray[np.float64]
@@ -128,7 +118,7 @@ def cross_validate(
     deadline: float = float("inf"),
     progress: Progress = silent,
 ) -> CrossValidation:
-    """Choose penalty, learning rate and epochs, and judge the update, on the held-out rows of `splits`.
+    """Choose penalty and epochs, and judge the update, on the held-out rows of `splits`.
 
     The judgement is that of the chosen epoch and penalty on the pairs they were chosen by: slightly optimistic.
     """
@@ -137,22 +127,16 @@ def cross_validate(
     judge = Judge(members, ids)
     splits = _enough(splits)
     penalty = choose_penalty(members, ids, splits, judge, dimensions, deadline=deadline)
-    rates = (LEARNING_RATE,) if penalty else (LEARNING_RATE, FULL_LEARNING_RATE)
-    scores = np.full((len(rates), MAX_EPOCHS + 1, len(judge.pairs), ids.shape[1]), np.nan)
-    waiting = len(splits) * len(rates)
+    scores = np.full((MAX_EPOCHS + 1, len(judge.pairs), ids.shape[1]), np.nan)
     complete = True
-    for training, held_out in splits:
+    for done, (training, held_out) in enumerate(splits):
         started = start(members, ids, training, penalty or PENALTIES[0], dimensions)
-        for place, rate in enumerate(rates):
-            share = time.monotonic() + (deadline - time.monotonic()) / waiting
-            fold_of = _Fold(started.problem, training, held_out, judge, scores[place])
-            complete &= fold_of.run(session, rate, seed, share)
-            waiting -= 1
-            progress("cross-validate", len(splits) * len(rates) - waiting, len(splits) * len(rates))
-    curves = np.nanmean(scores[:, :, judge.learned], axis=(2, 3))
-    best, epochs = (int(i) for i in np.unravel_index(np.argmax(curves), curves.shape))
+        share = time.monotonic() + (deadline - time.monotonic()) / (len(splits) - done)
+        complete &= _Fold(started.problem, training, held_out, judge, scores).run(session, seed, share)
+        progress("cross-validate", done + 1, len(splits))
+    epochs = int(np.nanmean(scores[:, judge.learned], axis=(1, 2)).argmax())
     gallery = judge.gallery([held_out for _, held_out in splits])
-    return CrossValidation(penalty, rates[best], epochs, judge, scores[best], gallery, complete)
+    return CrossValidation(penalty, epochs, judge, scores, gallery, complete)
 
 
 def fit(
@@ -182,9 +166,7 @@ def fit(
         progress("train", epoch, chosen.epochs)
         return True
 
-    changes, steps = train(
-        session, started.problem, rows, after, epochs=chosen.epochs, rate=chosen.rate, seed=seed, deadline=deadline
-    )
+    changes, steps = train(session, started.problem, rows, after, epochs=chosen.epochs, seed=seed, deadline=deadline)
     weights = [fold(member, map_, change) for member, map_, change in zip(members, started.maps, changes, strict=True)]
     return weights, steps, done
 
@@ -205,7 +187,7 @@ class _Fold:
     judge: Judge
     scores: NDArray[np.float64]
 
-    def run(self, session: ort.InferenceSession, rate: float, seed: int, deadline: float) -> bool:
+    def run(self, session: ort.InferenceSession, seed: int, deadline: float) -> bool:
         """Train and score after every epoch; return whether the deadline left time for all of it."""
         best, best_epoch, last = -1.0, 0, 0
 
@@ -219,7 +201,7 @@ class _Fold:
             return epoch - best_epoch < PATIENCE
 
         after(0, no_change(self.problem))
-        train(session, self.problem, self.training, after, rate=rate, seed=seed, deadline=deadline)
+        train(session, self.problem, self.training, after, seed=seed, deadline=deadline)
         self.scores[last + 1 :][:, :, self.held_out] = self.scores[last][:, self.held_out]
         return time.monotonic() < deadline
 

@@ -45,7 +45,6 @@ class UpdateReport:
         counter: its counter.
         penalty: ridge penalty of new adapters, None where none was new.
         epochs: epochs trained.
-        rate: learning rate of the first step.
         steps: training steps done.
         judged: each pair of modalities before and after, on held-out pairs.
         certificate: displacement bound of every origin of the changed modalities.
@@ -65,7 +64,6 @@ class UpdateReport:
     counter: int = 0
     penalty: float | None = None
     epochs: int = 0
-    rate: float = 0.0
     steps: int = 0
     judged: list[PairOutcome] = field(default_factory=list)
     certificate: list[dict[str, Any]] = field(default_factory=list)
@@ -200,7 +198,6 @@ def _adapter(
 def _judge(report: UpdateReport, plan: Plan, judged: CrossValidation, deadline: float) -> None:
     report.penalty = judged.penalty
     report.epochs = judged.epochs
-    report.rate = judged.rate
     report.judged = outcomes(plan, judged)
     report.budget_exhausted = not judged.complete or time.monotonic() >= deadline
 

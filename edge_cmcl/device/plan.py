@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_cmcl.bundle import ModalityRecord, PairRecord
-from edge_cmcl.data import Pairs
+from edge_cmcl.data import Pairs, file_digest
 from edge_cmcl.data.splits import Rows, folds, hold_out
 from edge_cmcl.device.encoders import NO_BLOB
-from edge_cmcl.device.fits import LABELS_HINT, check_fit, check_holds
+from edge_cmcl.device.fits import check_fit, check_holds
 from edge_cmcl.device.fitting import FOLDS
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.text import TEXT, WIDTH
@@ -32,7 +30,6 @@ _MIN_FITTED = 8
 RECORDINGS = "recordings"
 """In a pair's metrics: digest of each file that the pair was learned from, and the counter of the generation."""
 
-_READ_BYTES = 1 << 20
 _TASK = re.compile(r"[A-Za-z0-9._-]{0,48}")
 _ORDINARY = (0.05, 20.0)
 _SAMPLED_ROWS, _SAMPLED_BYTES = 256, 16 << 20
@@ -103,12 +100,12 @@ def make_plan(model: Model, pairs: Pairs, anchor: str, partners: Sequence[str] |
         expected = "at most 48 letters, digits and . _ -"
         raise UsageError(f"{task[:60]!r} cannot name a task", expected=expected, got=repr(task[:60]))
     known = set(model.modalities)
-    _require(pairs, anchor)
+    check_holds(pairs, anchor)
     chosen = tuple(dict.fromkeys(partners)) if partners else _default_partners(pairs, anchor, known)
     for name in chosen:
         if name == anchor:
             raise UsageError(f"{anchor} cannot be its own partner", expected="--with ANOTHER", got=anchor)
-        _require(pairs, name)
+        check_holds(pairs, name)
     ids = _ids(pairs, anchor, chosen)
     rows = int((ids >= 0).any(axis=0).sum())
     _check_counts(pairs, anchor, chosen, ids, rows)
@@ -119,7 +116,7 @@ def make_plan(model: Model, pairs: Pairs, anchor: str, partners: Sequence[str] |
         check_fit(pairs, name, name, records[name])
     new = frozenset({anchor, *chosen} - known)
     splits = _splits(pairs, (anchor, *chosen), ids, _fitted(anchor, chosen, new, ids))
-    recording = _digest(pairs.path)
+    recording = f"sha256:{file_digest(pairs.path)}"
     before = learned_from(model.generation.pairs, anchor).get(recording)
     return Plan(anchor, chosen, records, new, ids, pairs.groups, splits, rows, task, recording, before)
 
@@ -136,14 +133,6 @@ def learned_from(pairs: Sequence[PairRecord], modality: str) -> dict[str, int]:
     return found
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(_READ_BYTES):
-            digest.update(part)
-    return f"sha256:{digest.hexdigest()}"
-
-
 def _default_partners(pairs: Pairs, anchor: str, known: set[str]) -> tuple[str, ...]:
     sensors = tuple(name for name in pairs.modalities if name in known and name != anchor)
     labelled = pairs.labels is not None and bool((pairs.labels >= 0).any())
@@ -156,13 +145,6 @@ def _default_partners(pairs: Pairs, anchor: str, known: set[str]) -> tuple[str, 
             hint="record both sensors together, or name a new partner with --with",
         )
     return partners
-
-
-def _require(pairs: Pairs, name: str) -> None:
-    if name == TEXT and pairs.labels is None:
-        raise DataError(f"{pairs.path} has no labels", expected="a label per window", got="none", hint=LABELS_HINT)
-    if name != TEXT:
-        check_holds(pairs, name)
 
 
 def _ids(pairs: Pairs, anchor: str, partners: Sequence[str]) -> NDArray[np.int64]:

@@ -61,7 +61,7 @@ def step_graph() -> bytes:
         _allow_non_fake_inputs=True,
     )(*example)
     cube, plane = {0: Dim.AUTO, 1: Dim.AUTO, 2: Dim.AUTO}, {0: Dim.AUTO, 1: Dim.AUTO}
-    shapes = (cube, cube, cube, cube, cube, plane, None, None)
+    shapes = (cube, cube, plane, cube, cube, plane, None, None)
     return _export(traced, example, shapes, STEP_INPUTS, STEP_OUTPUTS, {"role": "training step"})
 
 
@@ -94,7 +94,7 @@ def step_example(*, partners: int, batch: int, dimensions: int, directions: int,
     return (
         0.01 * normal(*cube) * used,
         1e-3 * normal(*cube) * used,
-        1e-6 * normal(*cube).abs() * used,
+        1e-6 * normal(1 + partners, dimensions).abs(),
         normal(1 + partners, batch, dimensions),
         0.1 * normal(1 + partners, batch, directions) * used,
         ids,

@@ -54,12 +54,17 @@ def training_step(
     rate: Tensor,
     count: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Do one AdamW step (I. Loshchilov and F. Hutter, ICLR 2019) on the changes M of all 1 + S modalities.
+    """Do one step of AdamW with one second moment per row of M, on the changes M of all 1 + S modalities.
+
+    AdamW (I. Loshchilov and F. Hutter, ICLR 2019) divides each number of the gradient by its own size. That would undo
+    the update space: columns of N^T x that are small because they are protected, or mere noise, would move M as much as
+    all others. One divisor per output, as in Adam-mini (Y. Zhang et al., ICLR 2025), leaves the gradient's direction
+    within a row alone; the divisor is its norm, so that unused columns do not matter.
 
     Args:
         changes: (1 + S, d, k) float32, M of the anchor and of each partner.
         first: (1 + S, d, k) float32, first moment of the gradient, zero before the first step.
-        second: (1 + S, d, k) float32, second moment of the gradient, zero before the first step.
+        second: (1 + S, d) float32, running mean of the squared norm of each row of the gradient.
         base: (1 + S, B, d) float32, embeddings e0 = W x before the update.
         inputs: (1 + S, B, k) float32, y = N^T x.
         ids: (S, B) int64, as in `info_nce`.
@@ -76,10 +81,10 @@ def training_step(
 
     gradient, loss = grad_and_value(loss_of)(changes)
     first = BETA1 * first + (1.0 - BETA1) * gradient
-    second = BETA2 * second + (1.0 - BETA2) * gradient * gradient
+    second = BETA2 * second + (1.0 - BETA2) * (gradient * gradient).sum(2)
     size = rate / (1.0 - BETA1**count)
     denominator = second.sqrt() / (1.0 - BETA2**count).sqrt() + EPSILON
-    changes = changes * (1.0 - rate * WEIGHT_DECAY) - size * (first / denominator)
+    changes = changes * (1.0 - rate * WEIGHT_DECAY) - size * (first / denominator[:, :, None])
     return changes, first, second, loss
 
 

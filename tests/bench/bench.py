@@ -55,13 +55,10 @@ def main() -> None:
 
 def machine() -> dict[str, Any]:
     """Return what the figures depend on. A load average above the work of one process says they are noisy."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    from edge_cmcl.host.compare import document  # it brings torch, which the sections are measured without
+
     return {
-        "cpu": models[0] if models else platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        **document.machine(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},

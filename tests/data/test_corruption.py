@@ -16,7 +16,9 @@ def source(tmp_path: Path) -> Path:
     phases = np.linspace(0.0, 6.0, 200, dtype=np.float32)
     wave = np.sin(40.0 * time[None, :, None] + phases[:, None, None]) * np.array([1.0, 10.0], np.float32)
     path = tmp_path / "source.safetensors"
-    write_pairs(path, {"acc": wave.astype(np.float32)}, groups=np.arange(200) // 10, rate_hz={"acc": 64.0})
+    starts = np.arange(200) * 0.5
+    groups = np.arange(200) // 10
+    write_pairs(path, {"acc": wave.astype(np.float32)}, groups=groups, time=starts, rate_hz={"acc": 64.0})
     return path
 
 
@@ -24,7 +26,8 @@ def damaged(source: Path, corruption: Corruption, seed: int = 0) -> tuple[np.nda
     target = source.with_name("damaged.safetensors")
     corrupt_file(source, target, corruption, seed)
     with open_pairs(source) as before, open_pairs(target) as after:
-        assert after.groups is not None
+        np.testing.assert_array_equal(after.groups, before.groups)
+        np.testing.assert_array_equal(after.time, before.time)
         assert after.rate_hz == before.rate_hz
         return before.read("acc"), after.read("acc")
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edge_cmcl.device.training import LEARNING_RATE
 from edge_cmcl.host.graphs import step_example
 from edge_cmcl.host.step import EPSILON, TEMPERATURE_SCALE, WEIGHT_DECAY, info_nce, training_step
 
@@ -88,9 +89,12 @@ def test_embeddings_of_a_missing_partner_do_not_matter() -> None:
     assert float(info_nce(*tensors(a, b, ids))) == pytest.approx(before, rel=1e-6)
 
 
+def no_moments(m: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.zeros_like(m), torch.zeros_like(m[:, :, 0])
+
+
 def first_step(m: Tensor, base: Tensor, inputs: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    zero = torch.zeros_like(m)
-    return training_step(m, zero, zero, base, inputs, ids, torch.tensor(1e-3), torch.tensor(1.0))
+    return training_step(m, *no_moments(m), base, inputs, ids, torch.tensor(1e-3), torch.tensor(1.0))
 
 
 def setting(
@@ -113,7 +117,7 @@ def test_gradient_is_that_of_autograd(seed: int) -> None:
     (expected,) = torch.autograd.grad(loss, free)
     _, first, second, found = first_step(m, base, inputs, ids)
     torch.testing.assert_close(first / 0.1, expected, rtol=1e-9, atol=1e-12)
-    torch.testing.assert_close(second / 0.001, expected**2, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(second / 0.001, (expected**2).sum(2), rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(found, loss.detach())
 
 
@@ -136,11 +140,12 @@ def test_gradient_is_that_of_finite_differences_of_the_loss_by_hand(seed: int) -
         assert found[place] == pytest.approx(slope, rel=1e-4, abs=1e-6)
 
 
-def test_three_steps_are_those_of_adamw() -> None:
-    m, base, inputs, ids = setting(0)
+def test_three_steps_are_those_of_adamw_where_rows_have_one_column() -> None:
+    """A row of one number is as long as that number is large: AdamW by element and by row are the same."""
+    m, base, inputs, ids = setting(0, directions=1)
     reference = torch.nn.Parameter(m.clone())
     optimizer = torch.optim.AdamW([reference], lr=0.0, betas=(0.9, 0.999), eps=EPSILON, weight_decay=WEIGHT_DECAY)
-    changes, first, second = m, torch.zeros_like(m), torch.zeros_like(m)
+    changes, first, second = m, *no_moments(m)
     for count, rate in enumerate((1e-2, 7e-3, 2e-3), start=1):
         optimizer.param_groups[0]["lr"] = rate
         embeddings = base + torch.einsum("sbk,sdk->sbd", inputs, reference)
@@ -151,13 +156,39 @@ def test_three_steps_are_those_of_adamw() -> None:
         torch.testing.assert_close(changes, reference.detach(), rtol=1e-9, atol=1e-12)
 
 
+def steps(m: Tensor, base: Tensor, inputs: Tensor, ids: Tensor) -> Tensor:
+    (first, second), changes = no_moments(m), m
+    for count, rate in enumerate((1e-2, 7e-3, 2e-3), start=1):
+        scalars = torch.tensor(rate, dtype=torch.float64), torch.tensor(float(count), dtype=torch.float64)
+        changes, first, second, _ = training_step(changes, first, second, base, inputs, ids, *scalars)
+    return changes
+
+
+def test_the_basis_of_the_update_space_does_not_matter() -> None:
+    """Rotated inputs give rotated changes: what the step does depends on the space, not on how it is written down."""
+    m, base, inputs, ids = setting(0)
+    rotation = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))[0]
+    torch.testing.assert_close(
+        steps(m @ rotation, base, inputs @ rotation, ids), steps(m, base, inputs, ids) @ rotation, rtol=1e-9, atol=1e-12
+    )
+
+
+def test_directions_that_are_held_back_move_less_by_the_square() -> None:
+    """A column of N that the preconditioner shrinks to a tenth moves embeddings a hundredth as far."""
+    m, base, inputs, ids = setting(0, directions=2)
+    still = torch.zeros_like(m)
+    inputs[:, :, 1] = inputs[:, :, 0] * 0.1
+    moved = training_step(still, *no_moments(m), base, inputs, ids, torch.tensor(1e-3), torch.tensor(1.0))[0]
+    torch.testing.assert_close(moved[:, :, 1] * 0.1, moved[:, :, 0] * 0.01, rtol=1e-6, atol=1e-12)
+
+
 def test_training_goes_down_hill() -> None:
     m, base, inputs, ids = setting(0, batch=20, directions=8)
     m = torch.zeros_like(m)
-    first, second, losses = torch.zeros_like(m), torch.zeros_like(m), []
+    (first, second), losses = no_moments(m), []
     for count in range(1, 60):
         m, first, second, loss = training_step(
-            m, first, second, base, inputs, ids, torch.tensor(1e-2), torch.tensor(float(count))
+            m, first, second, base, inputs, ids, torch.tensor(LEARNING_RATE), torch.tensor(float(count))
         )
         losses.append(float(loss))
     assert losses[-1] < 0.7 * losses[0]

@@ -1,7 +1,8 @@
 """The search for each strategy's hyper-parameters, and the best-config file it writes.
 
-Every strategy gets the same search: first learning rate and start of new adapters, then, with the best of those, its
-own hyper-parameters. Judged on validation pairs cut out of the training parts; the test parts are never touched.
+Every strategy gets the same search: first learning rate and start of new adapters, then, from the best of those, two
+more learning rates and its own hyper-parameters. Judged on validation pairs cut out of the training parts; the test
+parts are never touched.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "edge-cmcl/best-config/1"
 LEARNING_RATES = (1e-3, 1e-2)
+MORE_RATES = (3e-4, 3e-3)
 
 
 def first_round(name: str, base: Settings) -> list[Settings]:
@@ -35,10 +37,11 @@ def first_round(name: str, base: Settings) -> list[Settings]:
 
 
 def second_round(name: str, best: Settings) -> list[Settings]:
-    """Return the settings of the second round: all combinations of the strategy's own values but the default ones."""
+    """Return the settings of the second round: more rates, then all combinations of its own values but the default."""
     grid = STRATEGIES[name].grid
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    return [best.with_(**values) for values in combinations[1:]]
+    values = [*({"learning_rate": rate} for rate in MORE_RATES), *combinations[1:]]
+    return [best.with_(**each) for each in values]
 
 
 def score(cell: Mapping[str, Any]) -> float:

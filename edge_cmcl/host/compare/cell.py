@@ -14,9 +14,7 @@ from edge_cmcl.continual.metrics import classification, retrieval
 from edge_cmcl.device.features import unit
 from edge_cmcl.host.compare.features import StreamData, Test
 from edge_cmcl.host.strategies import Step, Strategy
-
-METRICS = ("recall_at_1", "recall_at_5", "recall_at_10", "mrr", "accuracy", "map")
-"""What a pair may be judged by: the first four between sensors, the last two against labels."""
+from edge_cmcl.report.results import METRICS
 
 Row = list[float | None]
 
@@ -34,10 +32,6 @@ class Judged:
     matrices: dict[str, list[Row]]
     step_seconds: list[float] = field(default_factory=list)
     stored_by_step: list[int] = field(default_factory=list)
-
-    def final(self, metric: str) -> float:
-        """Return the mean over all pairs after the last step."""
-        return float(np.mean([score for score in self.matrices[metric][-1] if score is not None]))
 
 
 def run(strategy: Strategy, data: StreamData, told: Callable[[int], None] = lambda done: None) -> Judged:

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from edge_cmcl.data import file_digest
 from edge_cmcl.data.corruption import Corruption, corrupt_file
 from edge_cmcl.device.memory import peak_memory_bytes
 from edge_cmcl.durable import make_folder, write_bytes
@@ -28,7 +29,7 @@ from edge_cmcl.errors import UsageError
 from edge_cmcl.host.compare import best
 from edge_cmcl.host.compare.cell import run
 from edge_cmcl.host.compare.document import assemble
-from edge_cmcl.host.compare.features import StreamData, file_digest, load_data
+from edge_cmcl.host.compare.features import StreamData, load_data
 from edge_cmcl.host.compare.stream import Stream, load_stream
 from edge_cmcl.host.strategies import STRATEGIES, Settings
 from edge_cmcl.progress import Progress, silent
@@ -44,7 +45,7 @@ class Task:
     """One cell to compute, in a process of its own.
 
     Attributes:
-        stream: the stream, its paths absolute.
+        stream: the stream.
         cache: folder of raw features.
         strategy: name.
         settings: of the strategy.
@@ -125,8 +126,9 @@ def compare(request: Request, progress: Progress = silent) -> Comparison:
     chosen = best.load(request.best) if request.best else {}
     base = Settings(dimensions=stream.embedding_dim, epochs=request.epochs)
     settings = {name: base.with_(**chosen.get(name, {})) for name in request.names}
+    content = digests(stream)
     tasks = [
-        make_task(stream, request.out, name, replace(settings[name], seed=seed))
+        make_task(stream, content, request.out, name, replace(settings[name], seed=seed))
         for seed in range(request.seeds)
         for name in request.names
     ]
@@ -152,15 +154,16 @@ def _described(request: Request) -> dict[str, Any] | None:
     }
 
 
-def make_task(stream: Stream, out: Path, name: str, settings: Settings, *, validation: bool = False) -> Task:
-    """Return a task whose path names everything that its outcome depends on."""
-    content = [file_digest(stream.path(file)) for step in stream.step for file in step.files]
+def make_task(
+    stream: Stream, content: Sequence[str], out: Path, name: str, settings: Settings, *, validation: bool = False
+) -> Task:
+    """Return a task whose path names everything that its outcome depends on; `content` is that of `digests`."""
     parts = [
         SOFTWARE,
         [step.name for step in stream.step],
         [step.modalities for step in stream.step],
         stream.width,
-        content,
+        list(content),
         name,
         asdict(settings),
         validation,
@@ -169,6 +172,13 @@ def make_task(stream: Stream, out: Path, name: str, settings: Settings, *, valid
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = out / CELLS / f"{name}-{settings.seed}-{key}.json"
     return Task(stream, out / CACHE, name, settings, validation, path)
+
+
+def digests(stream: Stream) -> list[str]:
+    """Return the digest of each file that `stream` names, step by step."""
+    files = [stream.path(file) for step in stream.step for file in step.files]
+    found = {file: file_digest(file) for file in dict.fromkeys(files)}
+    return [found[file] for file in files]
 
 
 def compute(tasks: Sequence[Task], jobs: int, progress: Progress) -> list[dict[str, Any]]:

@@ -17,9 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from edge_cmcl.bundle import ModalityRecord
-from edge_cmcl.data import Pairs, open_pairs
+from edge_cmcl.data import Pairs, file_digest, open_pairs
 from edge_cmcl.device.encoders import BATCH, UniversalEncoder
+from edge_cmcl.device.evaluate import thinned
 from edge_cmcl.device.features import RunningStatistics, Statistics, standardise
+from edge_cmcl.device.fits import check_holds
 from edge_cmcl.device.plan import MIN_PAIRS, universal_record
 from edge_cmcl.device.sessions import open_session
 from edge_cmcl.device.text import label_features
@@ -30,9 +32,6 @@ from edge_cmcl.host.graphs import universal_graph
 from edge_cmcl.host.strategies import Step
 from edge_cmcl.progress import Progress, silent
 from edge_cmcl.project import TEXT
-
-MAX_GALLERY = 2000
-"""Test pairs that are ranked against each other; a longer test part is thinned evenly."""
 
 Array = NDArray[np.float32]
 
@@ -89,7 +88,7 @@ def load_data(stream: Stream, cache: Path, progress: Progress = silent) -> Strea
                 if name not in statistics and name != TEXT:
                     statistics[name] = _statistics(raw.outputs(train, name)[np.flatnonzero(train.valid(name))])
             steps.append(_step(place, table, train, rows, raw, statistics))
-            tests.append(_test(table, test, _thin(_rows(test, table.modalities)), raw, statistics))
+            tests.append(_test(table, test, thinned(_rows(test, table.modalities)), raw, statistics))
     return StreamData(tuple(steps), tuple(tests))
 
 
@@ -131,20 +130,9 @@ def _rows(pairs: Pairs, modalities: tuple[str, str]) -> NDArray[np.int64]:
     """Return the rows that have both modalities."""
     present = np.ones(pairs.n, np.bool_)
     for name in modalities:
-        if name == TEXT:
-            if pairs.labels is None:
-                raise DataError(f"{pairs.path} has no labels", expected="a label per window", got="none")
-            present &= pairs.labels >= 0
-        else:
-            _require(pairs, name)
-            present &= pairs.valid(name)
+        check_holds(pairs, name)
+        present &= np.asarray(pairs.labels) >= 0 if name == TEXT else pairs.valid(name)
     return np.flatnonzero(present)
-
-
-def _require(pairs: Pairs, name: str) -> None:
-    if name not in pairs.modalities:
-        got = ", ".join(pairs.modalities)
-        raise DataError(f"{pairs.path} has no windows of {name}", expected=name, got=got)
 
 
 def _records(stream: Stream, files: dict[Path, Pairs]) -> dict[str, ModalityRecord]:
@@ -155,8 +143,8 @@ def _records(stream: Stream, files: dict[Path, Pairs]) -> dict[str, ModalityReco
         for name in table.modalities:
             if name == TEXT:
                 continue
-            _require(train, name)
-            _require(test, name)
+            check_holds(train, name)
+            check_holds(test, name)
             if name not in records:
                 if not train.valid(name).any():
                     raise DataError(f"{train.path} has no valid window of {name}", expected="at least one", got="none")
@@ -256,10 +244,6 @@ def _test(
     return Test(first, _side(table.modalities[1], pairs, rows, raw, known), None)
 
 
-def _thin(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    return rows if len(rows) <= MAX_GALLERY else rows[np.linspace(0, len(rows) - 1, MAX_GALLERY).astype(np.int64)]
-
-
 def _cut(step: Step, seed: int) -> tuple[Step, Test]:
     splits = step.folds()
     training, held_out = splits[seed % len(splits)]
@@ -272,12 +256,3 @@ def _cut(step: Step, seed: int) -> tuple[Step, Test]:
     labels, rows = np.unique(step.ids.numpy(), return_index=True)
     found = np.searchsorted(labels, step.ids[held_out].numpy())
     return kept, Test(a[held_out].numpy(), b[rows].numpy(), found)
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

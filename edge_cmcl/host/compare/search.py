@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edge_cmcl.durable import make_folder
 from edge_cmcl.host.compare import best
-from edge_cmcl.host.compare.comparison import Request, Task, compute, make_task
+from edge_cmcl.host.compare.comparison import Request, Task, compute, digests, make_task
 from edge_cmcl.host.strategies import Settings
 from edge_cmcl.progress import Progress, silent
 
@@ -24,15 +23,17 @@ def search(request: Request, path: Path, progress: Progress = silent) -> dict[st
     stream, _ = request.prepare(progress)
     base = Settings(dimensions=stream.embedding_dim, epochs=request.epochs)
 
+    content = digests(stream)
+
     def tasks(name: str, settings: list[Settings]) -> list[Task]:
-        return [make_task(stream, request.out, name, each, validation=True) for each in settings]
+        return [make_task(stream, content, request.out, name, each, validation=True) for each in settings]
 
     first = {name: tasks(name, best.first_round(name, base)) for name in request.names}
     tried = _scored(first, request.jobs, progress)
     second = {}
     for name, found in tried.items():
         leader = max(found, key=lambda pair: pair[1])[0].settings if found else None
-        second[name] = tasks(name, best.second_round(name, replace(leader))) if leader else []
+        second[name] = tasks(name, best.second_round(name, leader)) if leader else []
     more = _scored(second, request.jobs, progress)
     return best.save(path, {name: [*tried[name], *more[name]] for name in request.names})
 

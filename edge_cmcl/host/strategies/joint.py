@@ -16,7 +16,7 @@ class Joint(Strategy):
     title = "Joint"
     source = "X. Liu et al., NeurIPS 2025, section 5.1 (upper reference)"
     kind = "reference"
-    grid = {"epochs_joint": (20, 40)}  # noqa: RUF012
+    grid = {"epochs_joint": (20, 40, 80)}  # noqa: RUF012
 
     def learn_stream(self, steps: Sequence[Step]) -> Iterator[int]:
         """Learn all steps together."""

@@ -1,0 +1,133 @@
+"""What noise, loss and drift do to a comparison, and what more features bring: tables for the README.
+
+    python tests/bench/sweeps.py robustness --seeds 1
+    python tests/bench/sweeps.py frontier --seeds 1
+
+Both run `edge_cmcl.host.compare` on a stream again and again; finished cells are kept in `--out`, so that a second call
+goes on. The table goes to stdout and OUT/SWEEP.md, the figures to OUT/SWEEP.json, a plot to OUT/frontier.svg.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+
+from edge_cmcl.data.corruption import parse_corruption
+from edge_cmcl.durable import write_bytes
+from edge_cmcl.host.compare import Request, compare
+from edge_cmcl.progress import Progress
+from edge_cmcl.report.results import Comparison
+from edge_cmcl.report.summary import Spread, spread, summaries
+
+STRATEGIES = ("ours", "vanilla", "joint")
+CORRUPTIONS = (
+    *("noise=20", "noise=10", "noise=0"),
+    *("missing=0.1", "missing=0.3", "missing=0.6"),
+    *("drift=0.5", "drift=1", "drift=2"),
+)
+WIDTHS = (900, 1800, 3600, 7200)
+
+
+def main() -> None:
+    streams = Path(__file__).parent / "streams"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweep", choices=("robustness", "frontier"))
+    parser.add_argument("--stream", type=Path, default=streams / "retrieval.toml")
+    parser.add_argument("--best", type=Path, default=streams / "retrieval.best.json")
+    parser.add_argument("--out", type=Path, default=Path(".bench/retrieval"), help="where cells and tables are kept")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=0, help="cells side by side; 0 for one per core")
+    options = parser.parse_args()
+    request = Request(
+        options.stream, options.out / "sweeps", STRATEGIES, options.seeds, best=options.best, jobs=options.jobs
+    )
+    figures, table = robustness(request) if options.sweep == "robustness" else frontier(request)
+    write_bytes(options.out / f"{options.sweep}.json", json.dumps(figures, indent=1).encode())
+    write_bytes(options.out / f"{options.sweep}.md", table.encode())
+    print(table)
+
+
+def robustness(request: Request) -> tuple[list[dict[str, Any]], str]:
+    """Return the figures and the table of the final mean of each strategy, train and test parts corrupted alike."""
+    figures = []
+    for text in ("", *CORRUPTIONS):
+        corruption = parse_corruption(text) if text else None
+        result = compare(replace(request, corruption=corruption), _told(text or "clean"))
+        figures.append({"corruption": text or "none", **_final(result)})
+    lines = [["corruption", *STRATEGIES], ["---"] * (1 + len(STRATEGIES))]
+    lines += [[row["corruption"], *(_text(row[name]) for name in STRATEGIES)] for row in figures]
+    return figures, _table(lines)
+
+
+def frontier(request: Request) -> tuple[list[dict[str, Any]], str]:
+    """Return the figures and the table of final mean, BWT and bytes stored by width; writes the plot."""
+    figures: list[dict[str, Any]] = []
+    for width in WIDTHS:
+        result = compare(replace(request, width=width), _told(f"width {width}"))
+        for summary in summaries(result):
+            if summary.metric == result.headline:
+                cells = result.strategies()[summary.strategy]
+                stored = spread([cell.stored.bytes for cell in cells]).mean
+                moved = None if summary.backward_transfer is None else vars(summary.backward_transfer)
+                row = {"width": width, "strategy": summary.strategy, "final": vars(summary.final), "bwt": moved}
+                figures.append({**row, "bytes": stored, "details": cells[0].stored.details})
+    write_bytes(request.out.parent / "frontier.svg", _plot(figures).encode())
+    lines = [["features", "strategy", "final R@10, %", "BWT", "stored, MB"], ["---"] * 5]
+    for row in figures:
+        moved = "-" if row["bwt"] is None else _text(row["bwt"])
+        lines.append([str(row["width"]), row["strategy"], _text(row["final"]), moved, f"{row['bytes'] / 1e6:.1f}"])
+    return figures, _table(lines)
+
+
+def _final(result: Comparison) -> dict[str, Any]:
+    return {s.strategy: vars(s.final) for s in summaries(result) if s.metric == result.headline}
+
+
+def _plot(figures: Sequence[dict[str, Any]]) -> str:
+    kept = [row for row in figures if row["bytes"] > 0]
+    rows = [
+        {
+            "stored": row["bytes"] / 1e6,
+            "final": 100 * row["final"]["mean"],
+            "strategy": row["strategy"],
+            "width": row["width"],
+        }
+        for row in kept
+    ]
+    encoding = {
+        "x": {"field": "stored", "type": "quantitative", "scale": {"type": "log"}, "title": "stored between steps, MB"},
+        "y": {"field": "final", "type": "quantitative", "scale": {"zero": False}, "title": "final mean R@10, %"},
+        "color": {"field": "strategy", "type": "nominal", "title": None},
+    }
+    text = {"mark": {"type": "text", "dy": -10}, "encoding": {"text": {"field": "width", "type": "quantitative"}}}
+    line = {"mark": {"type": "line", "point": True}}
+    spec = {"data": {"values": rows}, "encoding": encoding, "layer": [line, text], "width": 480, "height": 300}
+    return str(vl_convert.vegalite_to_svg(spec))
+
+
+def _told(what: str) -> Progress:
+    def told(stage: str, done: int, total: int) -> None:
+        if stage == "compare":
+            print(f"{what}: {done}/{total}", file=sys.stderr)
+
+    return told
+
+
+def _text(figure: dict[str, Any]) -> str:
+    found = Spread(**figure)
+    return f"{100 * found.mean:.1f}" + ("" if found.std is None else f" ± {100 * found.std:.1f}")
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
