@@ -212,8 +212,9 @@ def work(task: Task) -> None:
         began = time.perf_counter()
         judged = run(strategy, data)
         seconds = time.perf_counter() - began
-        stored = strategy.stored()
-    settings = {name: value for name, value in asdict(task.settings).items() if name not in ("own", "seed")}
+        stored, certificates = strategy.stored(), strategy.certificates()
+    kept = ("dimensions",) if strategy.reads_files else ("dimensions", "epochs", "learning_rate", "start")
+    settings = {name: getattr(task.settings, name) for name in kept}
     cell = {
         "strategy": strategy.name,
         "title": strategy.title,
@@ -230,6 +231,7 @@ def work(task: Task) -> None:
             "details": dict(stored.details),
             "bytes_by_step": judged.stored_by_step,
         },
+        "certificate": None if certificates is None else [record.model_dump() for record in certificates],
     }
     write_bytes(task.path, json.dumps(cell).encode())
 

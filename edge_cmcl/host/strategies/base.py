@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edge_cmcl.bundle import CertificateRecord
 from edge_cmcl.data.splits import folds
 from edge_cmcl.device.fitting import FOLDS
 from edge_cmcl.host.step import info_nce
@@ -142,7 +143,7 @@ class Strategy:
         title: as in tables.
         source: paper and equations.
         kind: "reference" for what is no continual learner.
-        reads_files: whether it learns from the steps' files, so that validation cannot be cut out of them.
+        reads_files: whether it learns from the steps' files and chooses its settings from them by itself.
         grid: its own hyper-parameters and the values that the search tries; the first is the default.
         adapters: per modality known so far, (d, width) float32.
     """
@@ -226,6 +227,10 @@ class Strategy:
     def stored(self) -> Stored:
         """Return what is kept between steps beside the adapters."""
         return Stored()
+
+    def certificates(self) -> Sequence[CertificateRecord] | None:
+        """Return bounds on how far what was learned has moved; None for a strategy that gives none."""
+        return None
 
     def weights(self, step: Step) -> tuple[Tensor, Tensor] | None:
         """Return both adapters to judge the pair of `step` with, None where one is not known yet."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from edge_cmcl.bundle import Store
+from edge_cmcl.bundle import CertificateRecord, Store
 from edge_cmcl.bundle.transfer import export_layout
 from edge_cmcl.continual.origin import sketch_bytes
 from edge_cmcl.data import open_pairs
@@ -74,6 +75,11 @@ class Ours(Strategy):
             "older_adapters_of_certificates": references,
         }
         return Stored(bytes=sum(sketches.values()) + references, details=details)
+
+    def certificates(self) -> Sequence[CertificateRecord]:
+        """Return the certificate of the generation in use."""
+        assert self._store is not None
+        return Model(self._store.load(CURRENT)).generation.certificate
 
     def _install_base(self, step: Step) -> Store:
         folder = Path(self._folder.name)

@@ -32,6 +32,9 @@ def test_one_command_compares_and_goes_on_where_it_stopped(folder: Path) -> None
     assert ours.stored.raw_samples == 0
     assert ours.stored.details["sketches"] > 0
     assert len(ours.seconds.steps) == 3
+    assert vanilla.certificate is None
+    assert ours.certificate is not None
+    assert {bound.modality for bound in ours.certificate} == {"vibration", "current", "pressure", "text"}
     cells = {path: path.stat().st_mtime_ns for path in (folder / "out" / "cells").iterdir()}
     gone = next(path for path in cells if path.name.startswith("vanilla"))
     gone.unlink()
