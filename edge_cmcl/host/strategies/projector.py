@@ -39,7 +39,12 @@ def projector(directions: Tensor, kept: Tensor) -> Projector:
 
 def range_projector(moment: Tensor, threshold: float) -> Projector:
     """Return the projector onto the eigenvectors of `moment` (m, m), symmetric, with an eigenvalue > `threshold`."""
-    energies, directions = torch.linalg.eigh(moment)
+    try:
+        energies, directions = torch.linalg.eigh(moment)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        # In single precision LAPACK may not converge where most eigenvalues are equal: the moment of a few labels.
+        exact = torch.linalg.eigh(moment.double())
+        energies, directions = exact.eigenvalues.to(moment.dtype), exact.eigenvectors.to(moment.dtype)
     return projector(directions, energies > threshold)
 
 

@@ -30,6 +30,20 @@ def test_a_range_projector_of_any_rank_is_the_dense_one(rank: int) -> None:
     assert made.columns.shape[1] <= 5
 
 
+def test_where_single_precision_does_not_converge_double_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    decompose = torch.linalg.eigh
+
+    def fails_in_single(moment: torch.Tensor) -> object:
+        if moment.dtype == torch.float32:
+            raise torch.linalg.LinAlgError("did not converge")
+        return decompose(moment)
+
+    monkeypatch.setattr(torch.linalg, "eigh", fails_in_single)
+    made = range_projector(torch.diag(torch.tensor([1.0, 0.0, 0.0])), 0.5)
+    assert made.columns.dtype == torch.float32
+    assert torch.allclose(made(torch.eye(3)), torch.diag(torch.tensor([1.0, 0.0, 0.0])))
+
+
 def test_a_threshold_leaves_weak_directions_free() -> None:
     made = range_projector(torch.diag(torch.tensor([0.6, 0.39, 0.01])), 0.1)
     assert torch.allclose(made(torch.eye(3)), torch.diag(torch.tensor([1.0, 1.0, 0.0])), atol=1e-6)
