@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from environments import EDGE_CMCL, base_install
 
+from edge_cmcl.bundle import Loaded, Store
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -89,3 +91,17 @@ def base_bin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return made[version]
 
     return make
+
+
+@pytest.fixture
+def manifests_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Digests of the manifests that stores have read, in order; a test clears it where its count begins."""
+    read: list[str] = []
+    load = Store.load_manifest
+
+    def counted(self: Store, digest: str) -> Loaded:
+        read.append(digest)
+        return load(self, digest)
+
+    monkeypatch.setattr(Store, "load_manifest", counted)
+    return read

@@ -14,7 +14,6 @@ from edge_cmcl.cli.options import Json, need_host
 if TYPE_CHECKING:
     from edge_cmcl.host.compare import Request
     from edge_cmcl.report.results import Comparison
-    from edge_cmcl.report.summary import Spread
 
 app = typer.Typer()
 
@@ -92,7 +91,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _describe(result: Comparison, request: Request) -> str:
-    from edge_cmcl.report import summaries, verdict
+    from edge_cmcl.report import percent, summaries, verdict
 
     metric = result.headline
     rows = []
@@ -103,13 +102,7 @@ def _describe(result: Comparison, request: Request) -> str:
             seconds = sum(cell.seconds.total for cell in cells) / len(cells)
             stored = cells[0].stored
             cost = (seconds, stored.bytes / 1e6, stored.raw_samples)
-            rows.append([cells[0].title, *(_percent(figure) for figure in figures), *cost])
+            rows.append([cells[0].title, *(percent(figure) for figure in figures), *cost])
     header = ["strategy", f"final {metric}", "BWT", "forgetting", "plasticity", "s", "MB stored", "raw samples"]
     next_command = f"edge-cmcl report {request.out} --out {request.out / 'report.html'}"
     return "\n".join([table(header, rows), "", *verdict(result), f"{request.out}: next, {next_command}"])
-
-
-def _percent(figure: Spread | None) -> str | None:
-    if figure is None:
-        return None
-    return f"{100 * figure.mean:.1f}" + (f" ± {100 * figure.std:.1f}" if figure.std is not None else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edge_cmcl.report.entries import percent
 from edge_cmcl.report.results import OURS, Comparison
 from edge_cmcl.report.summary import Spread, Summary, summaries
 
@@ -65,7 +66,7 @@ def _verdict(comparison: Comparison, metric: str) -> list[str]:
     if best is None:
         return []
     strategies, title = _continual(comparison, metric), TITLES[metric]
-    named = f"{_title(comparison, best)} ends with a mean {title} of {_points(best.final)}"
+    named = f"{_title(comparison, best)} ends with a mean {title} of {percent(best.final)} %"
     rank = f"the highest of the {len(strategies)} continual strategies" if len(strategies) > 1 else "alone here"
     sentences = [f"{named}, {rank}{_against_joint(comparison, best)}."]
     ours = next((summary for summary in strategies if summary.strategy == OURS), None)
@@ -106,8 +107,3 @@ def _continual(comparison: Comparison, metric: str) -> list[Summary]:
 
 def _title(comparison: Comparison, summary: Summary) -> str:
     return comparison.strategies()[summary.strategy][0].title
-
-
-def _points(found: Spread) -> str:
-    deviation = "" if found.std is None else f" ± {100 * found.std:.1f}"
-    return f"{100 * found.mean:.1f}{deviation} %"

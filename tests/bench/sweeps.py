@@ -23,8 +23,9 @@ from edge_cmcl.data.corruption import parse_corruption
 from edge_cmcl.durable import write_bytes
 from edge_cmcl.host.compare import Request, compare
 from edge_cmcl.progress import Progress
+from edge_cmcl.report.entries import percent
 from edge_cmcl.report.results import Comparison
-from edge_cmcl.report.summary import Spread, spread, summaries
+from edge_cmcl.report.summary import spread, summaries
 
 STRATEGIES = ("ours", "vanilla", "joint")
 CORRUPTIONS = (
@@ -49,7 +50,7 @@ def main() -> None:
         options.stream, options.out / "sweeps", STRATEGIES, options.seeds, best=options.best, jobs=options.jobs
     )
     figures, table = robustness(request) if options.sweep == "robustness" else frontier(request)
-    write_bytes(options.out / f"{options.sweep}.json", json.dumps(figures, indent=1).encode())
+    write_bytes(options.out / f"{options.sweep}.json", json.dumps(figures, indent=1, default=vars).encode())
     write_bytes(options.out / f"{options.sweep}.md", table.encode())
     print(table)
 
@@ -62,7 +63,7 @@ def robustness(request: Request) -> tuple[list[dict[str, Any]], str]:
         result = compare(replace(request, corruption=corruption), _told(text or "clean"))
         figures.append({"corruption": text or "none", **_final(result)})
     lines = [["corruption", *STRATEGIES], ["---"] * (1 + len(STRATEGIES))]
-    lines += [[row["corruption"], *(_text(row[name]) for name in STRATEGIES)] for row in figures]
+    lines += [[row["corruption"], *(percent(row[name]) for name in STRATEGIES)] for row in figures]
     return figures, _table(lines)
 
 
@@ -75,19 +76,19 @@ def frontier(request: Request) -> tuple[list[dict[str, Any]], str]:
             if summary.metric == result.headline:
                 cells = result.strategies()[summary.strategy]
                 stored = spread([cell.stored.bytes for cell in cells]).mean
-                moved = None if summary.backward_transfer is None else vars(summary.backward_transfer)
-                row = {"width": width, "strategy": summary.strategy, "final": vars(summary.final), "bwt": moved}
-                figures.append({**row, "bytes": stored, "details": cells[0].stored.details})
+                row = {"width": width, "strategy": summary.strategy, "final": summary.final}
+                cost = {"bytes": stored, "details": cells[0].stored.details}
+                figures.append({**row, "bwt": summary.backward_transfer, **cost})
     write_bytes(request.out.parent / "frontier.svg", _plot(figures).encode())
     lines = [["features", "strategy", "final R@10, %", "BWT", "stored, MB"], ["---"] * 5]
     for row in figures:
-        moved = "-" if row["bwt"] is None else _text(row["bwt"])
-        lines.append([str(row["width"]), row["strategy"], _text(row["final"]), moved, f"{row['bytes'] / 1e6:.1f}"])
+        scores = (percent(row["final"]), percent(row["bwt"]))
+        lines.append([str(row["width"]), row["strategy"], *scores, f"{row['bytes'] / 1e6:.1f}"])
     return figures, _table(lines)
 
 
 def _final(result: Comparison) -> dict[str, Any]:
-    return {s.strategy: vars(s.final) for s in summaries(result) if s.metric == result.headline}
+    return {s.strategy: s.final for s in summaries(result) if s.metric == result.headline}
 
 
 def _plot(figures: Sequence[dict[str, Any]]) -> str:
@@ -95,7 +96,7 @@ def _plot(figures: Sequence[dict[str, Any]]) -> str:
     rows = [
         {
             "stored": row["bytes"] / 1e6,
-            "final": 100 * row["final"]["mean"],
+            "final": 100 * row["final"].mean,
             "strategy": row["strategy"],
             "width": row["width"],
         }
@@ -118,11 +119,6 @@ def _told(what: str) -> Progress:
             print(f"{what}: {done}/{total}", file=sys.stderr)
 
     return told
-
-
-def _text(figure: dict[str, Any]) -> str:
-    found = Spread(**figure)
-    return f"{100 * found.mean:.1f}" + ("" if found.std is None else f" ± {100 * found.std:.1f}")
 
 
 def _table(lines: Sequence[Sequence[str]]) -> str:

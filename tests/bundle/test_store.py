@@ -19,7 +19,7 @@ from bundle_samples import (
     updated_generation,
 )
 
-from edge_cmcl.bundle import Layout, Loaded, State, Store, contents
+from edge_cmcl.bundle import Layout, State, Store, contents
 from edge_cmcl.bundle.documents import QueueEntry
 from edge_cmcl.bundle.store import discard
 from edge_cmcl.errors import (
@@ -93,22 +93,15 @@ def test_history_follows_parents_newest_first_and_through_merges(tmp_path: Path)
 
 
 def test_history_of_several_generations_has_each_once_and_reads_it_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, manifests_read: list[str]
 ) -> None:
     store = make_store(tmp_path / "store")
     with store.writer():
         store.commit(updated_generation(store, "base", seed=12), ["other"])
-    read: list[str] = []
-    load = Store.load_manifest
-
-    def counted(self: Store, digest: str) -> Loaded:
-        read.append(digest)
-        return load(self, digest)
-
-    monkeypatch.setattr(Store, "load_manifest", counted)
+    manifests_read.clear()
     found = [loaded.digest for loaded in store.history("other", "current", "base", "current")]
     assert set(found) == set(store.tags().values())
-    assert sorted(read) == sorted(found)
+    assert sorted(manifests_read) == sorted(found)
 
 
 def test_a_commit_ends_the_generation_tags_of_its_parents_alone(tmp_path: Path) -> None:
