@@ -10,6 +10,8 @@ PIP   := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c loc
 ONE_CORE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 STREAMS := tests/bench/streams
+# Of `make compare`: retrieval, between sensors, or classification, against label text.
+STREAM  ?= retrieval
 DATASETS := utd_mhad sisfall isl_myo sp_sw_har borealtc hydraulic
 
 .PHONY: help demo test bench compare data lint clean
@@ -28,8 +30,8 @@ bench: $(STAMP) ## Measure time, memory and size against the paper's method; pri
 	@$(BIN)/python tests/bench/bench.py
 
 compare: $(STAMP) data ## Compare all continual strategies on real sensors (under 40 minutes); writes .bench/retrieval/report.html
-	$(BIN)/edge-cmcl compare $(STREAMS)/retrieval.toml --out .bench/retrieval --best $(STREAMS)/retrieval.best.json
-	$(BIN)/edge-cmcl report .bench/retrieval --out .bench/retrieval/report.html
+	$(BIN)/edge-cmcl compare $(STREAMS)/$(STREAM).toml --out .bench/$(STREAM) --best $(STREAMS)/$(STREAM).best.json
+	$(BIN)/edge-cmcl report .bench/$(STREAM) --out .bench/$(STREAM)/report.html
 
 data: $(STAMP)
 	@for name in $(DATASETS); do \

@@ -15,7 +15,7 @@ from edge_cmcl.errors import ModelError
 
 BATCH_SIZE = 64
 MAX_EPOCHS = 40
-LEARNING_RATE = 0.025
+LEARNING_RATE = 0.05
 """How far each row of M moves in the first step. Measured on validation parts: more forgets more, less learns less."""
 _SMALLEST_BATCH = 2
 
