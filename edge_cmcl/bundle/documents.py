@@ -109,6 +109,16 @@ class Trial(BaseModel):
     since: Timestamp
 
 
+class Reverted(BaseModel):
+    """A generation whose trial failed, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    digest: Digest
+    since: Timestamp
+    reason: Annotated[str, StringConstraints(max_length=1024)] = ""
+
+
 class QueueEntry(BaseModel):
     """A generation that a remote has not got yet."""
 
@@ -129,6 +139,7 @@ class State(BaseModel):
         device_class: hardware class that bundles may be bound to, "" for none.
         highest_counter: highest counter ever current here; older bundles are refused by it.
         trial: the generation on trial, None when the current one is confirmed.
+        reverted: the last generation whose trial failed, None where none did.
         unsigned: generations that were let in without a signature, on request.
         queue: generations to send, oldest first.
     """
@@ -140,6 +151,7 @@ class State(BaseModel):
     device_class: DeviceId = ""
     highest_counter: Annotated[int, Field(ge=0, le=limits.MAX_INTEGER)] = 0
     trial: Trial | None = None
+    reverted: Reverted | None = None
     unsigned: Annotated[tuple[Digest, ...], Field(max_length=limits.MAX_QUEUE)] = ()
     queue: Annotated[tuple[QueueEntry, ...], Field(max_length=limits.MAX_QUEUE)] = ()
 

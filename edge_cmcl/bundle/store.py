@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -124,11 +124,18 @@ class Store(Layout):
             write_bytes(self.blob_path(digest), data)
         return digest
 
-    def commit(self, generation: Generation, tags: Iterable[str]) -> str:
+    def commit(
+        self, generation: Generation, tags: Iterable[str], accept: Callable[[Loaded], None] | None = None
+    ) -> str:
         """Write one generation whose blobs are all in the store, point `tags` to it, and return its manifest digest.
 
         The tags move last and together, in one replacement of `index.json`, in which the `generation-` tags of its
         parents end: history leads to those from now on, and the index does not grow with every update.
+
+        Args:
+            generation: its document.
+            tags: tags to point to it.
+            accept: called with the generation as it stands on the disk before a tag leads to it; refuses it by raising.
 
         Raises:
             DigestError: a blob of it is missing.
@@ -146,6 +153,8 @@ class Store(Layout):
         self.put(document)
         digest = self.put(data)
         entry = Descriptor(media_type=OCI_MANIFEST, digest=digest, size=len(data), artifact_type=BUNDLE)
+        if accept is not None:
+            accept(self.load_manifest(digest))
         self._move_tags(dict.fromkeys(tags, entry), self._superseded(generation))
         return digest
 
@@ -181,6 +190,18 @@ class Store(Layout):
         loaded = self.load(ref)
         self._move_tags({tag: loaded.descriptor}, drop)
         return loaded.digest
+
+    def drop_tags(self, tags: Iterable[str]) -> None:
+        """Remove tags in one replacement of `index.json`; what they pointed to stays.
+
+        Raises:
+            StorageError: the file system refused.
+        """
+        self._need_lock()
+        index = self.index()
+        for tag in tags:
+            index = index.without_tag(tag)
+        self._write_index(index)
 
     def state(self) -> State:
         """Read `state.json`; a store that has none yet is in the default state.

@@ -15,20 +15,24 @@ from typing import Any
 
 import numpy as np
 
-from edge_cmcl.bundle import Store
+from edge_cmcl.bundle import Loaded, Store
 from edge_cmcl.bundle.payloads import Adapter
 from edge_cmcl.data import Pairs
 from edge_cmcl.device.encode import EncodedModality, cache_array, encode
 from edge_cmcl.device.features import Statistics
 from edge_cmcl.device.fitting import CrossValidation, cross_validate, fit
+from edge_cmcl.device.guard import MAX_DRIFT, Failure, failures, record, refuse
 from edge_cmcl.device.members import Member, known_member, new_member
 from edge_cmcl.device.memory import peak_memory_bytes
 from edge_cmcl.device.model import Model, statistics_of
 from edge_cmcl.device.next_generation import LearnedModality, learned_modality, next_generation, write_modality
 from edge_cmcl.device.outcome import PairOutcome, outcomes, pair_records
 from edge_cmcl.device.plan import Plan, make_plan
+from edge_cmcl.device.self_test import self_test
+from edge_cmcl.device.starting import start
 from edge_cmcl.device.store import CURRENT, generation_tag, raise_counter, store_bytes
 from edge_cmcl.device.text import TEXT, label_features
+from edge_cmcl.device.trial import begun
 from edge_cmcl.progress import Progress, silent
 
 
@@ -54,6 +58,7 @@ class UpdateReport:
         budget_exhausted: whether a time budget ended training early.
         learned_before: counter of the generation that learned the anchor from this very file, None where none did. What
             is held out to judge was learned then, so the figures flatter.
+        failed: checks of the guard that were overridden, or would refuse what a dry run did.
     """
 
     modality: str
@@ -72,10 +77,12 @@ class UpdateReport:
     peak_memory_bytes: int = 0
     budget_exhausted: bool = False
     learned_before: int | None = None
+    failed: list[Failure] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return the report in JSON types."""
-        return {**vars(self), "judged": [outcome.as_json() for outcome in self.judged]}
+        judged = [outcome.as_json() for outcome in self.judged]
+        return {**vars(self), "judged": judged, "failed": [vars(failure).copy() for failure in self.failed]}
 
 
 class _Clock:
@@ -99,12 +106,16 @@ def update(
     partners: Sequence[str] | None = None,
     task: str = "",
     budget_s: float | None = None,
+    max_drift: float = MAX_DRIFT,
+    force: bool = False,
     dry_run: bool = False,
     threads: int = 0,
     seed: int = 0,
     progress: Progress = silent,
 ) -> UpdateReport:
     """Let the store's current generation learn `modality` from `pairs`, and commit the result as the next one.
+
+    The guard judges it first; what it refuses leaves no trace. The new generation is on trial until it is confirmed.
 
     Args:
         store: the device store.
@@ -114,6 +125,8 @@ def update(
         task: what the recording is of, where the same modalities are learned in several places: what was learned of
             another task is remembered beside it, where the same task replaces its own older part.
         budget_s: seconds after which training stops; what was reached by then is committed.
+        max_drift: largest relative displacement bound that an origin may have afterwards.
+        force: commit although the guard found recall or drift wanting; the generation says so.
         dry_run: do everything but commit.
         threads: CPU threads of one operator; 0 for one per core.
         seed: of the batch order.
@@ -121,6 +134,7 @@ def update(
 
     Raises:
         UsageError, DataError: the data cannot teach it (see `plan.make_plan`).
+        RefusedError: the guard refused the result.
         StoreLockedError: another process writes to the store.
         StorageError: there is no room.
     """
@@ -128,7 +142,7 @@ def update(
     clock = _Clock()
     with store.writer(), store.scratch() as folder:
         device = store.state().device_id  # first: a damaged state must not cost the training
-        model = Model(store.load(CURRENT), threads=threads)
+        model = start(store, threads=threads)
         plan = make_plan(model, pairs, modality, partners, task)
         report = UpdateReport(modality, plan.partners, tuple(sorted(plan.new)), plan.rows)
         report.learned_before = plan.learned_before
@@ -157,8 +171,15 @@ def update(
             for member, weight in zip(members, weights, strict=True)
         ]  # fmt: skip
         report.certificate = [vars(c).copy() for each in learned for c in each.certificates]
+        report.failed = failures(
+            {each.name: each.adapter.weight for each in learned},
+            [certificate for each in learned for certificate in each.certificates],
+            report.judged,
+            max_drift,
+        )
         clock.stage("fold")
         if not dry_run:
+            refuse([failure for failure in report.failed if not force or failure.final])
             _commit(store, model, plan, pairs, learned, report)
             clock.stage("commit")
     report.seconds = clock.seconds
@@ -213,10 +234,17 @@ def _commit(
             samples = 0 if each.name == TEXT else pairs.shape(each.name)[0]
             records[each.name] = write_modality(store, model, each, encoder, samples, pairs.label_names)
         metrics = {"update": {"pairs": plan.rows, "epochs": report.epochs, "steps": report.steps}}
+        if report.failed:
+            metrics["guard"] = record(report.failed)
         device = store.state().device_id
         judged = pair_records(plan, device, report.judged, model.generation)
         generation = next_generation(model, device, records, learned, judged, metrics)
-        report.committed = store.commit(generation, [CURRENT, generation_tag(generation)])
+
+        def accept(new: Loaded) -> None:
+            self_test(Model(new))  # as it came back from the disk
+            store.save_state(begun(store.state(), model.loaded.digest, new.digest, generation.created))
+
+        report.committed = store.commit(generation, [CURRENT, generation_tag(generation)], accept)
     report.counter = generation.counter
     raise_counter(store, generation.counter)
     report.bytes_added = store_bytes(store) - before

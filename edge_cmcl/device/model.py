@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
@@ -10,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edge_cmcl.bundle import Generation, Loaded, ModalityRecord
+from edge_cmcl.bundle.collect import hold
 from edge_cmcl.bundle.contents import read_adapter, read_labels, read_origins, read_reference
 from edge_cmcl.bundle.payloads import Adapter, LabelFeatures
 from edge_cmcl.continual.origin import Origins
@@ -25,6 +28,8 @@ Array = NDArray[np.float32]
 class Model:
     """A generation ready to embed. Blobs are read and verified when they are first needed.
 
+    As long as it exists, its generation is not collected (`bundle.collect`).
+
     Args:
         loaded: the generation, from a store or a bundle.
         threads: CPU threads of one operator; 0 for one per core.
@@ -33,6 +38,9 @@ class Model:
 
     def __init__(self, loaded: Loaded, *, threads: int = 0, providers: Sequence[str] = CPU) -> None:
         self.loaded = loaded
+        held = hold(loaded.layout, loaded.digest)
+        if held is not None:
+            weakref.finalize(self, os.close, held)
         self._threads = threads
         self._providers = providers
         self._adapters: dict[str, Adapter] = {}

@@ -9,6 +9,7 @@ from pathlib import Path
 from edge_cmcl.bundle import Layout
 from edge_cmcl.bundle.transfer import opened
 from edge_cmcl.device.model import Model
+from edge_cmcl.device.starting import start
 from edge_cmcl.device.store import CURRENT, open_store
 from edge_cmcl.errors import ModelError
 
@@ -16,13 +17,13 @@ RUN_FILE = "edge-cmcl.toml"
 
 
 def open_model(store: Path | str, *, threads: int = 0) -> Model:
-    """Return the generation in use of the device store at `store`, ready to embed.
+    """Return the generation in use of the device store at `store`, ready to embed (see `starting.start`).
 
     Raises:
         ModelError: nothing is installed there.
         DigestError, FormatError: it is damaged.
     """
-    return Model(open_store(Path(store)).load(CURRENT), threads=threads)
+    return start(open_store(Path(store)), threads=threads)
 
 
 @contextmanager

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_cmcl.bundle import Generation, Layout, Loaded, Store
+from edge_cmcl.bundle import Generation, Layout, Loaded, Store, timestamp
 from edge_cmcl.bundle.contents import check_digests
 from edge_cmcl.bundle.documents import Descriptor
 from edge_cmcl.bundle.store import GENERATION_TAG, discard
 from edge_cmcl.bundle.transfer import import_layout
+from edge_cmcl.device.trial import begun, ended
 from edge_cmcl.durable import make_folder, storage_errors, sync_folder
 from edge_cmcl.errors import ModelError, PlatformError
 
@@ -114,6 +115,7 @@ def _install(source: Path, path: Path) -> Installed:
         def accept(bundle: Loaded) -> dict[str, Descriptor]:
             check_admissible(bundle, store.state(), current, _generations(store))
             self_test(Model(bundle))
+            store.save_state(begun(store.state(), current.digest if current else None, bundle.digest, timestamp()))
             return _tags(store, bundle, current)
 
         digest = import_layout(source, store, accept=accept)
@@ -152,7 +154,7 @@ def store_bytes(store: Layout) -> int:
 
 
 def rollback(store: Store, ref: str = "") -> Loaded:
-    """Make an older generation current again. Nothing is deleted.
+    """Make an older generation current again, confirmed: it is a decision of its user. Nothing is deleted.
 
     Args:
         store: the device store.
@@ -169,6 +171,7 @@ def rollback(store: Store, ref: str = "") -> Loaded:
         check_digests(loaded)
         last = store.tags().get(PREVIOUS) == loaded.digest
         store.set_tag(CURRENT, loaded.digest, drop=[PREVIOUS] if last else ())
+        store.save_state(ended(store.state()))
     return loaded
 
 

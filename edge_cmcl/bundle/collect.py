@@ -1,0 +1,141 @@
+"""Garbage collection: what no kept generation needs is removed, safely while others read (FORMAT.md, "Collection").
+
+A reader holds the generation that it uses by a shared lock on the file of its manifest, which works on a read-only
+disk, too, and ends with its process. What is held is kept.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_cmcl.bundle.documents import ATTACHMENT_TAG, Manifest, from_json
+from edge_cmcl.bundle.layout import Layout, Loaded
+from edge_cmcl.bundle.store import GENERATION_TAG, Store
+from edge_cmcl.durable import storage_errors, sync_folder
+
+_HEX = 64
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a collection removed.
+
+    Attributes:
+        generations: manifest digests of the generations removed.
+        held: those that would have been removed, but a process uses them.
+        blobs: number of blobs removed, manifests included.
+        bytes: their size.
+    """
+
+    generations: tuple[str, ...]
+    held: tuple[str, ...]
+    blobs: int
+    bytes: int
+
+
+def collect(store: Store, generations: Iterable[Loaded], kept: Iterable[str]) -> Collected:
+    """Remove every generation of `generations` that is not in `kept`, and every blob that nothing needs any more.
+
+    First the tags, in one replacement of `index.json`; then the manifests; then the rest. After a kill in between, the
+    next collection removes what is left.
+
+    Args:
+        store: the store; its writer lock is held.
+        generations: all generations that are in it.
+        kept: manifest digests to keep; what has a tag other than `generation-...` is kept, too.
+
+    Raises:
+        DigestError, FormatError: something that is to be kept is damaged; nothing was removed.
+        StorageError: the file system refused.
+    """
+    named = {digest for tag, digest in store.tags().items() if not _collectable(tag)}
+    wanted = {*kept, *named}
+    doomed = [loaded.digest for loaded in generations if loaded.digest not in wanted]
+    with ExitStack() as locks, storage_errors(store.root):
+        free = [digest for digest in doomed if _unused(store.blob_path(digest), locks)]
+        needed = _needed(store, [loaded for loaded in generations if loaded.digest not in free])
+        store.drop_tags(tag for tag, digest in store.tags().items() if _about(tag, digest) in free)
+        removed = [size for path in _garbage(store, needed, free) if (size := _remove(path)) is not None]
+        sync_folder(store.blob_path(""))
+    held = tuple(digest for digest in doomed if digest not in free)
+    return Collected(tuple(free), held, len(removed), sum(removed))
+
+
+@contextmanager
+def holding(layout: Layout, digest: str) -> Iterator[bool]:
+    """Keep the generation `digest` from collection while the block lasts; yield whether it is still there."""
+    descriptor = hold(layout, digest)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def hold(layout: Layout, digest: str) -> int | None:
+    """Return an open file that keeps the generation `digest` from collection until it is closed; None if it is gone."""
+    try:
+        descriptor = os.open(layout.blob_path(digest), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with suppress(OSError):  # a file system without locks has no collection that waits for them either
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+    if os.fstat(descriptor).st_nlink == 0:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _collectable(tag: str) -> bool:
+    return tag.startswith(GENERATION_TAG) or ATTACHMENT_TAG.fullmatch(tag) is not None
+
+
+def _about(tag: str, digest: str) -> str:
+    """Return the generation that a tag belongs to: of an attachment, the one that it says something about."""
+    match = ATTACHMENT_TAG.fullmatch(tag)
+    return f"sha256:{match[1]}" if match else digest
+
+
+def _unused(path: Path, locks: ExitStack) -> bool:
+    """Lock a manifest against readers until `locks` closes; return False where one uses it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    locks.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _needed(store: Store, kept: Iterable[Loaded]) -> set[str]:
+    """Return the digest of every blob of `kept`, and of what is attached to them."""
+    needed = set()
+    for loaded in kept:
+        needed |= {loaded.digest, loaded.manifest.config.digest, *(layer.digest for layer in loaded.manifest.layers)}
+        for entry in store.attachments(loaded.digest):
+            manifest = from_json(Manifest, store.read(entry), f"attachment {entry.tag[:100]}")
+            needed |= {entry.digest, manifest.config.digest, *(layer.digest for layer in manifest.layers)}
+    return needed
+
+
+def _garbage(store: Store, needed: set[str], generations: Iterable[str]) -> list[Path]:
+    """Return the files to remove, the manifests of removed generations first."""
+    first = [store.blob_path(digest) for digest in generations]
+    names = (path for path in store.blob_path("").iterdir() if len(path.name) == _HEX)
+    rest = sorted(path for path in names if f"sha256:{path.name}" not in needed and path not in first)
+    return [*first, *rest]
+
+
+def _remove(path: Path) -> int | None:
+    """Remove one file and return its size, None where it was gone."""
+    try:
+        size = path.stat().st_size
+        path.unlink()
+    except FileNotFoundError:
+        return None
+    return size

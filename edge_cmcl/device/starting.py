@@ -1,0 +1,98 @@
+"""Starting the generation in use, and confirming it.
+
+A start of a generation on trial is counted on the disk before anything of it is opened, and no longer counts once the
+self-test has passed: a process that it kills, by memory or within a graph, leaves its count behind.
+"""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import suppress
+
+from edge_cmcl.bundle import Loaded, Store, timestamp
+from edge_cmcl.bundle.contents import check_digests
+from edge_cmcl.bundle.documents import Reverted, Trial
+from edge_cmcl.device import trial as policy
+from edge_cmcl.device.model import Model
+from edge_cmcl.device.self_test import self_test
+from edge_cmcl.device.store import CURRENT
+from edge_cmcl.errors import EdgeCmclError, FormatError, PlatformError, RefusedError
+
+
+class RevertedWarning(UserWarning):
+    """A generation on trial failed, and the one that was confirmed last is in use again."""
+
+
+def start(store: Store, *, threads: int = 0) -> Model:
+    """Return the generation in use, ready to embed; one on trial is tested first, and reverted where it fails.
+
+    Where the store cannot be written, since another process writes or the disk is read-only, nothing is counted or
+    reverted: reading never waits.
+
+    Raises:
+        DigestError, FormatError: it is damaged, and there is nothing to go back to.
+    """
+    if _on_trial(store):
+        with suppress(PlatformError), store.writer():
+            model, reverted = _settled(store, threads)
+            if reverted is not None:
+                warnings.warn(_told(reverted, model.loaded), RevertedWarning, stacklevel=3)
+            return model
+    return Model(store.load(CURRENT), threads=threads)
+
+
+def confirm(store: Store) -> Loaded:
+    """End the trial of the current generation, which must pass its self-test; one that is confirmed stays so.
+
+    Raises:
+        RefusedError: it failed, and the generation confirmed before is current again.
+        StoreLockedError, StorageError: the store cannot be written.
+    """
+    with store.writer():
+        model, reverted = _settled(store, 0)
+        if reverted is not None:
+            raise RefusedError(_told(reverted, model.loaded), expected="a self-test that passes", got="one that failed")
+        if store.state().trial is not None:
+            store.save_state(policy.ended(store.state()))
+        return model.loaded
+
+
+def _on_trial(store: Store) -> bool:
+    try:
+        return policy.trial_of(store.state(), store.tags()[CURRENT]) is not None
+    except FormatError:  # a damaged state costs the trial, not the model
+        return False
+
+
+def _settled(store: Store, threads: int) -> tuple[Model, Reverted | None]:
+    """Return the generation in use after a start of the one on trial, and what that start reverted."""
+    trial = policy.trial_of(store.state(), store.tags()[CURRENT])
+    if trial is None:
+        return Model(store.load(CURRENT), threads=threads), None
+    if policy.exhausted(trial):
+        return _revert(store, trial, f"{trial.attempts} starts did not get through its self-test", threads)
+    store.save_state(policy.counted(store.state(), trial, trial.attempts + 1))
+    try:
+        model = Model(store.load(CURRENT), threads=threads)
+        self_test(model)
+    except PlatformError:
+        raise
+    except EdgeCmclError as error:
+        return _revert(store, trial, error.message, threads)
+    store.save_state(policy.counted(store.state(), trial, 0))
+    return model, None
+
+
+def _revert(store: Store, trial: Trial, reason: str, threads: int) -> tuple[Model, Reverted]:
+    previous = store.load(str(trial.previous))
+    check_digests(previous)
+    store.set_tag(CURRENT, previous.digest)
+    state = policy.reverted(store.state(), trial, reason, timestamp())
+    store.save_state(state)
+    assert state.reverted is not None
+    return Model(previous, threads=threads), state.reverted
+
+
+def _told(reverted: Reverted, now: Loaded) -> str:
+    failed = reverted.digest[7:19]
+    return f"generation {failed} failed: {reverted.reason}; generation {now.generation.counter} is in use again"
