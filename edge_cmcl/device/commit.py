@@ -1,0 +1,49 @@
+"""Writing what a device made of its model as the next generation, on trial, or nothing at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from edge_cmcl.bundle import Generation, Loaded, Store
+from edge_cmcl.bundle.tags import generation_tag
+from edge_cmcl.device.model import Model
+from edge_cmcl.device.self_test import self_test
+from edge_cmcl.device.store import CURRENT, raise_counter
+from edge_cmcl.device.trial import begun
+
+
+def commit_on_trial(store: Store, parent: str, generation: Generation) -> str:
+    """Make `generation`, whose blobs are in the store, current and begin its trial; return its manifest digest.
+
+    Args:
+        store: the device store; its writer lock is held.
+        parent: manifest digest of the generation in use.
+        generation: its document.
+
+    Raises:
+        RefusedError, ParityError, IntegrityError: what came back from the disk does not pass its self-test.
+        StorageError: the file system refused; the tags are as they were.
+    """
+
+    def accept(new: Loaded) -> None:
+        self_test(Model(new))  # as it came back from the disk
+        store.save_state(begun(store.state(), parent, new.digest, generation.created))
+
+    digest = store.commit(generation, [CURRENT, generation_tag(generation)], accept)
+    raise_counter(store, generation.counter)
+    return digest
+
+
+@contextmanager
+def all_or_nothing(store: Store) -> Iterator[None]:
+    """Remove the blobs that a commit had written when it failed or was interrupted: a full disk must not stay full."""
+    blobs = store.blob_path("")
+    there, current = set(blobs.iterdir()), store.tags()[CURRENT]
+    try:
+        yield
+    except BaseException:
+        if store.tags()[CURRENT] == current:
+            for written in set(blobs.iterdir()) - there:
+                written.unlink(missing_ok=True)
+        raise
