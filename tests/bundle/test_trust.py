@@ -112,6 +112,7 @@ CASES = [
     Case("rotated from a revoked key", UntrustedKeyError, (B,), REVOKED_A, rotations=(A_TO_B,)),
     Case("rotated from a retired key", UntrustedKeyError, (C,), RETIRED_A, rotations=(endorsement(A, C.public),)),
     Case("rotated to a revoked key", RevokedKeyError, (B,), revoking(trusted(A), name_of(B), NOW), rotations=(A_TO_B,)),
+    Case("rotated to itself", name_of(A), (A,), trusted(A), rotations=(endorsement(A, A.public),)),
     Case("endorsed by itself", UntrustedKeyError, (B,), trusted(A), rotations=(endorsement(B, B.public),)),
     Case("retired", UntrustedKeyError, (A,), RETIRED_A),
     Case("retired, here already", "", (A,), RETIRED_A, known=True),
