@@ -19,6 +19,7 @@ from edge_cmcl.device.memory import memory_limit, peak_memory_bytes
 from edge_cmcl.device.next_generation import next_generation, write_modality
 from edge_cmcl.device.outcome import pair_records
 from edge_cmcl.device.plan import make_plan
+from edge_cmcl.device.signing import check_signer
 from edge_cmcl.device.stages import stages
 from edge_cmcl.device.starting import start
 from edge_cmcl.device.store import store_bytes
@@ -76,7 +77,8 @@ def update(
     deadline = time.monotonic() + budget_s if budget_s is not None else float("inf")
     clock = Clock()
     with memory_limit(max_memory_bytes), store.writer(), store.scratch() as folder:
-        device = store.state().device_id  # first: a damaged state must not cost the training
+        device = store.state().device_id  # first: a damaged state or key must not cost the training
+        check_signer(store)
         model = start(store, threads=threads)
         plan = make_plan(model, pairs, modality, partners, task)
         report = UpdateReport(modality, plan.partners, tuple(sorted(plan.new)), plan.rows)
