@@ -10,6 +10,7 @@ from edge_cmcl.bundle import keyring
 from edge_cmcl.bundle.keyring import KeyRing, generate_key_file, own_key, rotate_own_key
 from edge_cmcl.bundle.keys import PrivateKey, read_private_key, read_public_key
 from edge_cmcl.bundle.trust import Trust
+from edge_cmcl.bundle.twofold import DamagedFileWarning, copy_of
 from edge_cmcl.errors import FormatError, ModelError, StoreLockedError, UsageError
 
 
@@ -89,7 +90,7 @@ def test_a_rotation_cut_off_anywhere_leaves_the_old_key_or_the_new_one(
 ) -> None:
     """Of its three steps (new secret, `trust.json`, old secret), each fails before or after it was done."""
     old = own_key(tmp_path)[0].public.fingerprint
-    write, unlink, done = keyring.write_bytes, Path.unlink, 0
+    write, twice, unlink, done = keyring.write_bytes, keyring.write_twice, Path.unlink, 0
 
     def cut(action: Any) -> Any:
         nonlocal done
@@ -102,6 +103,7 @@ def test_a_rotation_cut_off_anywhere_leaves_the_old_key_or_the_new_one(
         return result
 
     monkeypatch.setattr(keyring, "write_bytes", lambda *a, **k: cut(lambda: write(*a, **k)))
+    monkeypatch.setattr(keyring, "write_twice", lambda *a: cut(lambda: twice(*a)))
     monkeypatch.setattr(Path, "unlink", lambda self, **k: cut(lambda: unlink(self, **k)))
     with pytest.raises(KeyboardInterrupt):
         rotate_own_key(tmp_path)
@@ -136,13 +138,18 @@ def test_damaged_keys_are_told(tmp_path: Path) -> None:
     own_key(tmp_path)
     path = tmp_path / "trust.json"
     path.write_bytes(path.read_bytes().replace(b'"trusted"', b'"retired"'))
+    with pytest.warns(DamagedFileWarning):
+        assert KeyRing(tmp_path).trust().keys[0].standing == "trusted"
+    copy_of(path).write_bytes(path.read_bytes())
     with pytest.raises(FormatError, match=r"trust\.json does not match its checksum") as caught:
         KeyRing(tmp_path).trust()
     assert "backup" in caught.value.hint
-    path.write_bytes(b"x" * (5 << 20))
+    for each in (path, copy_of(path)):
+        each.write_bytes(b"x" * (5 << 20))
     with pytest.raises(FormatError, match="too large"):
         KeyRing(tmp_path).trust()
-    path.unlink()
+    for each in (path, copy_of(path)):
+        each.unlink()
     assert KeyRing(tmp_path).trust() == Trust()
 
 

@@ -90,8 +90,7 @@ def resigned(store: Store, change: Callable[[Manifest, Callable[[bytes], Descrip
 
         data = to_json(change(manifest, put))
         new = put(data).model_copy(update={"media_type": OCI_MANIFEST, "artifact_type": SIGNATURE})
-        index = store.index().with_tag(signature_tag(loaded.digest), new)
-        (store.root / "index.json").write_bytes(to_json(index))
+        store.move_tags({signature_tag(loaded.digest): new})
     return loaded
 
 

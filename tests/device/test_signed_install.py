@@ -15,10 +15,11 @@ from edge_cmcl.bundle.keys import PrivateKey, read_private_key, read_public_key
 from edge_cmcl.bundle.signature import read_signature, signature_tag, write_signature
 from edge_cmcl.bundle.statement import endorsement
 from edge_cmcl.bundle.transfer import export_layout, import_layout
+from edge_cmcl.device.generations import log, rollback
 from edge_cmcl.device.keys import revoke, rotate, trust
 from edge_cmcl.device.signing import keyring, signed, signed_by
 from edge_cmcl.device.status import status
-from edge_cmcl.device.store import CURRENT, install, log, open_store, rollback
+from edge_cmcl.device.store import CURRENT, install, open_store
 from edge_cmcl.errors import (
     FormatError,
     RefusedError,
@@ -130,7 +131,7 @@ def test_the_signature_of_another_bundle_does_not_do(machine: Machine, store: St
         newer = base.generation.model_copy(update={"counter": 2})
         made = workshop.commit(newer, ["newer"])
         (entry,) = write_signature(workshop, base, [host]).values()
-        workshop._move_tags({signature_tag(made): entry}, ())
+        workshop.move_tags({signature_tag(made): entry}, ())
     for form in ("bundle", "bundle.tar"):
         with pytest.raises(FormatError, match="about another manifest"):
             export_layout(workshop, "newer", tmp_path / form)
@@ -149,7 +150,7 @@ def without_subject(store: Store, digest: str) -> None:
     with store.writer():
         data = to_json(bare)
         new = Descriptor(media_type=entry.media_type, digest=store.put(data), size=len(data))
-        store._move_tags({signature_tag(digest): new}, ())
+        store.move_tags({signature_tag(digest): new}, ())
 
 
 def test_a_rotated_host_is_followed_and_its_old_key_lets_nothing_new_in(
@@ -180,7 +181,7 @@ def test_a_device_signs_what_it_learns_and_still_knows_it_after_a_rotation(taugh
     assert str(signed_by(loaded, keyring(store).trust())) == "this device (retired)"
     with store.writer():
         tags = signed(store, loaded)
-        store._move_tags(tags, ())
+        store.move_tags(tags, ())
     signature = read_signature(loaded)
     assert signature is not None
     assert len(signature.rotations) == 1

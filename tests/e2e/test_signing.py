@@ -93,7 +93,7 @@ def tampered(machine: Machine, folder: Path, what: str) -> Path:
         layer = manifest.layers[0].model_copy(update={"digest": workshop.put(data), "size": len(data)})
         changed = to_json(manifest.model_copy(update={"layers": (layer, manifest.layers[1])}))
         new = Descriptor(media_type=entry.media_type, digest=workshop.put(changed), size=len(changed))
-        workshop._move_tags({signature_tag(digest): new}, ())
+        workshop.move_tags({signature_tag(digest): new}, ())
     export_layout(workshop, "made", folder / "bundle.tar")
     shutil.rmtree(workshop.root)
     return folder / "bundle.tar"
