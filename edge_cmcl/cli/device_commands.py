@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,9 +10,11 @@ import typer
 
 from edge_cmcl.cli.console import progress, show, table, warn, warned
 from edge_cmcl.cli.options import Json, Store, default_store
-from edge_cmcl.cli.terms import CLOSED_FORM, MOVED, MRR, STILL
+from edge_cmcl.cli.terms import CLOSED_FORM, MOVED, MRR, OUTSIDE, STILL
 
 if TYPE_CHECKING:
+    from edge_cmcl import bundle
+    from edge_cmcl.device.drift import Drift
     from edge_cmcl.device.learner import UpdateReport
 
 app = typer.Typer()
@@ -37,13 +40,24 @@ def install(
     show({"store": target, **done.as_json()}, text, json=json)
 
 
-@app.command(epilog="Example: edge-cmcl status --store /var/lib/edge-cmcl")
-def status(store: Store = None, json: Json = False) -> None:
-    """Show what this device knows, how well, and how far it has moved."""
+@app.command(epilog="Example: edge-cmcl status --data today.safetensors")
+def status(
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Recent windows: tells whether its sensors are as they were learned.")
+    ] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Show what this device knows, how well, and how far it has moved.
+
+    With --data it also watches for drift: how much energy of recent windows lies outside everything learned. A sensor
+    that was remounted, or fails, is beyond the threshold.
+    """
     from edge_cmcl.device.status import status as read_status
     from edge_cmcl.device.store import open_store
 
-    found = read_status(open_store(store or default_store()))
+    opened = open_store(store or default_store())
+    found = read_status(opened)
     rows = [
         [each["modality"], each["encoder"], each["width"], origin["pairs"], "+".join(origin["partners"]), bound(origin)]
         for each in found["modalities"]
@@ -62,6 +76,10 @@ def status(store: Store = None, json: Json = False) -> None:
         table(["pair", "learned from pairs", "held-out MRR", "95 % interval", "MRR by chance"], pairs),
         MRR,
     ]
+    if data is not None:
+        watched, warnings = _watch(opened, data)
+        found |= {"drift": [each.as_json() for each in watched], "warnings": warnings}
+        lines += ["", describe_drift(watched)]
     show(found, "\n".join(lines), json=json)
 
 
@@ -108,6 +126,29 @@ def update(
             partners=partner, task=task, budget_s=budget, dry_run=dry_run, threads=threads, seed=seed, progress=told,
         )  # fmt: skip
     show({**report.as_json(), "warnings": warnings}, describe_update(report), json=json)
+
+
+def describe_drift(watched: Sequence[Drift]) -> str:
+    """Return what the drift watch found for people."""
+    rows = [
+        [each.modality, each.windows, _share(each.outside), _share(each.threshold), _share(each.beyond), each.verdict]
+        for each in watched
+    ]
+    header = ["recent windows of", "n", "energy outside", "normal up to", "windows beyond", "verdict"]
+    return f"{table(header, rows)}\n{OUTSIDE.format(share=max(each.false_alarms for each in watched))}"
+
+
+def _watch(store: bundle.Store, data: Path) -> tuple[list[Drift], list[str]]:
+    from edge_cmcl.data import open_pairs
+    from edge_cmcl.device.drift import drift
+    from edge_cmcl.device.starting import start
+
+    with open_pairs(data) as pairs, progress() as told, warned() as warnings:
+        return drift(start(store), pairs, progress=told), warnings
+
+
+def _share(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2%}"
 
 
 def describe_update(report: UpdateReport) -> str:

@@ -7,18 +7,18 @@ it leaves the generation that was there, and the cache is removed.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edge_cmcl.bundle import Loaded, Store
+from edge_cmcl.bundle import Store
 from edge_cmcl.bundle.payloads import Adapter
-from edge_cmcl.bundle.tags import generation_tag
 from edge_cmcl.data import Pairs
+from edge_cmcl.device.committing import all_or_nothing, commit
+from edge_cmcl.device.drift import calibrated_record
 from edge_cmcl.device.encode import EncodedModality, cache_array, encode
 from edge_cmcl.device.features import Statistics
 from edge_cmcl.device.fitting import CrossValidation, cross_validate, fit
@@ -29,11 +29,9 @@ from edge_cmcl.device.model import Model, statistics_of
 from edge_cmcl.device.next_generation import LearnedModality, learned_modality, next_generation, write_modality
 from edge_cmcl.device.outcome import PairOutcome, outcomes, pair_records
 from edge_cmcl.device.plan import Plan, make_plan
-from edge_cmcl.device.self_test import self_test
 from edge_cmcl.device.starting import start
-from edge_cmcl.device.store import CURRENT, raise_counter, store_bytes
+from edge_cmcl.device.store import store_bytes
 from edge_cmcl.device.text import TEXT, label_features
-from edge_cmcl.device.trial import begun
 from edge_cmcl.progress import Progress, silent
 
 
@@ -165,7 +163,7 @@ def update(
         _judge(report, plan, replace(judged, epochs=epochs), deadline)
         learned = [
             learned_modality(
-                model, member.name, plan.records[member.name],
+                model, member.name, calibrated_record(model, plan, pairs, member.name, encoded[member.name], device),
                 _adapter(model, plan, member.name, weight, encoded[member.name]),
                 member.sketch, device, plan.members, task,
             )
@@ -228,7 +226,7 @@ def _commit(
     store: Store, model: Model, plan: Plan, pairs: Pairs, learned: Sequence[LearnedModality], report: UpdateReport
 ) -> None:
     before = store_bytes(store)
-    with _all_or_nothing(store):
+    with all_or_nothing(store):
         records = {}
         for each in learned:
             encoder = None if each.name == TEXT else model.make_encoder(each.name, plan.records[each.name])
@@ -240,26 +238,6 @@ def _commit(
         device = store.state().device_id
         judged = pair_records(plan, device, report.judged, model.generation)
         generation = next_generation(model, device, records, learned, judged, metrics)
-
-        def accept(new: Loaded) -> None:
-            self_test(Model(new))  # as it came back from the disk
-            store.save_state(begun(store.state(), model.loaded.digest, new.digest, generation.created))
-
-        report.committed = store.commit(generation, [CURRENT, generation_tag(generation)], accept)
+        report.committed = commit(store, model.loaded, generation)
     report.counter = generation.counter
-    raise_counter(store, generation.counter)
     report.bytes_added = store_bytes(store) - before
-
-
-@contextmanager
-def _all_or_nothing(store: Store) -> Iterator[None]:
-    """Remove the blobs that a commit had written when it failed or was interrupted: a full disk must not stay full."""
-    blobs = store.blob_path("")
-    there, current = set(blobs.iterdir()), store.tags()[CURRENT]
-    try:
-        yield
-    except BaseException:
-        if store.tags()[CURRENT] == current:
-            for written in set(blobs.iterdir()) - there:
-                written.unlink(missing_ok=True)
-        raise
