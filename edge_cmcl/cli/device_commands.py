@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edge_cmcl import bundle
     from edge_cmcl.device.drift import Drift
     from edge_cmcl.device.learner import UpdateReport
+    from edge_cmcl.device.renewal import StatisticsFit
 
 app = typer.Typer()
 
@@ -97,6 +98,9 @@ def update(
     budget: Annotated[
         float | None, typer.Option("--budget", min=0.0, help="Seconds after which training ends and commits.")
     ] = None,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Renew the statistics of known sensors that no longer fit the recording.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")] = False,
     threads: Threads = 0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order of batches.")] = 0,
@@ -124,6 +128,7 @@ def update(
         report = learn(
             opened, pairs, modality,
             partners=partner, task=task, budget_s=budget, dry_run=dry_run, threads=threads, seed=seed, progress=told,
+            renew_stale=renew,
         )  # fmt: skip
     show({**report.as_json(), "warnings": warnings}, describe_update(report), json=json)
 
@@ -178,6 +183,7 @@ def describe_update(report: UpdateReport) -> str:
         f"{sum(report.seconds.values()):.1f} s, {report.peak_memory_bytes / 1e6:.0f} MB at most, "
         f"{report.bytes_added / 1e6:.1f} MB added",
     ]
+    lines += [_stale(fit, report.renewed) for fit in report.statistics if fit.stale]
     if report.budget_exhausted:
         lines.append("the time budget ended training early")
     if report.learned_before is not None:
@@ -191,6 +197,15 @@ def describe_update(report: UpdateReport) -> str:
             lines.append(f"WARNING: {' - '.join(pair.modalities)}: no better than chance on held-out pairs{undo}")
     ending = f"generation {report.counter} is current" if report.committed else "dry run: nothing was changed"
     return "\n".join([*lines, ending])
+
+
+def _stale(fit: StatisticsFit, renewed: Sequence[str]) -> str:
+    """Return the warning that a sensor's statistics no longer fit."""
+    found = f"the statistics of {fit.modality} no longer fit: its scores have {fit.energy:.2g} times the energy"
+    if fit.modality in renewed:
+        return f"{found}; they were renewed, and older embeddings stay"
+    advice = "--renew renews them" if fit.renewable else "they cannot be renewed: part of it was never calibrated"
+    return f"WARNING: {found}; {advice}"
 
 
 def _trial(found: dict[str, Any]) -> list[str]:

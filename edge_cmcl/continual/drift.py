@@ -70,6 +70,8 @@ def thresholds(parts: Sequence[Floats], false_alarms: float = FALSE_ALARMS) -> d
         logs = [np.log(batch_figures(part, size) + _TINY) for part in parts]
         batches = sum(len(part) // size for part in parts)
         limit = math.exp(_prediction_limit(logs, batches, false_alarms))
+        if size == 1:  # of single windows there are enough to see the tail itself
+            limit = max(limit, math.exp(float(np.quantile(np.concatenate(logs), 1.0 - false_alarms))))
         # A larger batch is never allowed more: where few parts make it look so, that is chance.
         found[size] = min(limit, *found.values()) if found else limit
     return found
@@ -81,14 +83,13 @@ def threshold_for(thresholds_by_size: Mapping[int, float], n: int) -> float | No
     return thresholds_by_size[max(sizes)] if sizes else None
 
 
-def range_of(means: Sequence[float], false_alarms: float = FALSE_ALARMS) -> tuple[float, float]:
-    """Return the two-sided prediction interval of a positive figure of a part not seen yet, from those of two or more.
+def range_of(figures: Sequence[float], false_alarms: float = FALSE_ALARMS) -> tuple[float, float]:
+    """Return the prediction interval of a positive figure of a part not seen yet, from those of two parts or more.
 
-    The logarithms are taken as normal; wrong in `false_alarms` of all normal parts, half on each side.
+    Logarithms are taken as normal; `false_alarms` of all normal parts lie below it, and as many above.
     """
-    logs = np.log(np.asarray(means, dtype=np.float64) + _TINY)
-    spread = float(logs.std(ddof=1)) * math.sqrt(1.0 + 1.0 / len(logs))
-    reach = student(1.0 - false_alarms / 2.0, len(logs) - 1) * spread
+    logs = np.log(np.asarray(figures, dtype=np.float64) + _TINY)
+    reach = student(1.0 - false_alarms, len(logs) - 1) * float(logs.std(ddof=1)) * math.sqrt(1.0 + 1.0 / len(logs))
     return math.exp(float(logs.mean()) - reach), math.exp(float(logs.mean()) + reach)
 
 

@@ -14,16 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_cmcl.bundle import ModalityRecord
-from edge_cmcl.continual.drift import FALSE_ALARMS, range_of, residuals, thresholds
-from edge_cmcl.continual.origin import Origins, mean_eigenvalue, moment_rows
+from edge_cmcl.continual.drift import FALSE_ALARMS, outside, range_of, residuals, thresholds
+from edge_cmcl.continual.origin import Origin, Origins, mean_eigenvalue, moment_rows
 from edge_cmcl.continual.sketch import FrequentDirections
 from edge_cmcl.continual.update_space import ALPHA, Preconditioner, soft
 from edge_cmcl.data.splits import Rows, folds, hold_out
-from edge_cmcl.device.features import RunningStatistics, Statistics, standard_scores, unit
+from edge_cmcl.device.features import CLIP, RunningStatistics, Statistics, standard_scores, unit
 from edge_cmcl.errors import DataError
 
 DRIFT = "drift"
 """The key of `ModalityRecord.calibration` that holds an entry for each origin id."""
+
+CLIPPED = "clipped"
+"""Of an entry: `clipped_share` of its recording."""
 
 MAX_ROWS = 512
 """Windows that an entry is found from, evenly from all parts of a recording: bounds what it adds to an update."""
@@ -39,12 +42,14 @@ class Calibration:
 
     Attributes:
         thresholds: largest normal share of energy outside, by size of batch.
-        energy: lowest and highest normal mean energy of a recording, 1 for the one that the statistics are of.
+        energy: lowest and highest normal mean energy of a recording's scores, 1 for the one that the statistics are of.
+        shift: largest normal energy of a recording's mean score, 0 for the one that the statistics are of.
         false_alarms: share of normal batches, and of normal recordings, beyond.
     """
 
     thresholds: Mapping[int, float]
     energy: tuple[float, float]
+    shift: float
     false_alarms: float
 
 
@@ -70,25 +75,29 @@ def read_calibration(record: ModalityRecord) -> Calibration | None:
 
     What is normal for one of its origins is normal. A size that only some entries have is left to the smaller ones.
     """
-    entries = record.calibration.get(DRIFT)
-    if not isinstance(entries, dict) or not entries:
-        return None
     try:
-        found = [_entry(entry) for entry in entries.values()]
-    except (AttributeError, KeyError, TypeError, ValueError):
+        found = [_calibration(entry) for entry in _entries(record).values() if entry.keys() != {CLIPPED}]
+    except (KeyError, TypeError, ValueError):
         return None  # a free object: what another version wrote there is no reason to fail
-    sizes = set.intersection(*(set(each.thresholds) for each in found))
+    sizes = set.intersection(*(set(each.thresholds) for each in found)) if found else set()
     if not sizes:
         return None
     return Calibration(
         thresholds={size: max(each.thresholds[size] for each in found) for size in sorted(sizes)},
         energy=(min(each.energy[0] for each in found), max(each.energy[1] for each in found)),
+        shift=max(each.shift for each in found),
         false_alarms=max(each.false_alarms for each in found),
     )
 
 
 def calibrated(
-    record: ModalityRecord, origins: Origins, origin: str, recording: Recording, statistics: Statistics | None
+    record: ModalityRecord,
+    origins: Origins,
+    origin: str,
+    recording: Recording,
+    statistics: Statistics | None,
+    *,
+    renewed: bool = False,
 ) -> ModalityRecord:
     """Return `record` with an entry for what is learned from `recording` under the id `origin`.
 
@@ -101,10 +110,13 @@ def calibrated(
         origin: id of the origin that the recording makes.
         recording: what is learned.
         statistics: those that a known modality has; None for a new one, whose own come from the recording.
+        renewed: whether they were renewed with this recording: older thresholds no longer hold then, and of what
+            clipping took the older figure is an upper bound.
     """
     ids = {origin} | {name for each in origins for name in (each.id, *dict(each.absorbed))}
-    older = record.calibration.get(DRIFT)
-    kept = {name: entry for name, entry in older.items() if name in ids} if isinstance(older, dict) else {}
+    kept = {name: entry for name, entry in _entries(record).items() if name in ids}
+    if renewed:
+        kept = {name: {CLIPPED: entry[CLIPPED]} for name, entry in kept.items() if CLIPPED in entry}
     entry = calibrate(recording, origins, statistics)
     entries = {**kept, origin: entry} if entry else kept
     others = {key: value for key, value in record.calibration.items() if key != DRIFT}
@@ -125,11 +137,13 @@ def calibrate(
     raw = recording.raw[rows]
     held_out: list[Array] = []
     energies: list[float] = []
+    shifts: list[float] = []
     for training, tested in splits:
         used = statistics or _statistics(raw[training])
         scores = standard_scores(raw[tested], used)
         held_out.append(residuals(scores, _guard(standard_scores(raw[training], used), origins)))
         energies.append(float(np.square(scores, dtype=np.float64).mean()))
+        shifts.append(outside(scores.mean(axis=0, dtype=np.float64)))
     found = thresholds(held_out)
     if not found:
         return None
@@ -139,13 +153,41 @@ def calibrate(
         "parts": len(held_out),
         "thresholds": [[size, limit] for size, limit in found.items()],
         "energy": list(range_of(energies)),
+        "shift": range_of(shifts)[1],
+        CLIPPED: clipped_share(raw, statistics or _statistics(raw)),
     }
 
 
-def _entry(entry: Any) -> Calibration:
+def clipped_share(raw: Array, statistics: Statistics) -> float:
+    """Return what clipping took from the features of `raw` (n, width), mean of squares over windows.
+
+    That is sum over outputs of (|score| - CLIP)^2 where positive, as a share of the energy of the clipped window.
+    """
+    scores = (raw - statistics.mean) / statistics.std
+    over = np.square(np.maximum(np.abs(scores) - CLIP, 0.0), dtype=np.float64).sum(axis=1)
+    left = np.square(np.clip(scores, -CLIP, CLIP), dtype=np.float64).sum(axis=1)
+    return float((over / np.maximum(left, np.finfo(np.float32).tiny)).mean())
+
+
+def clipped_of(record: ModalityRecord, origin: Origin) -> float | None:
+    """Return the `clipped_share` of what is in an origin, None where an entry that tells it is missing."""
+    entries = _entries(record)
+    names = [name for name, _ in origin.absorbed] or [origin.id]
+    try:
+        return max(float(entries[name][CLIPPED]) for name in names)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _entries(record: ModalityRecord) -> dict[str, dict[str, Any]]:
+    found = record.calibration.get(DRIFT)
+    return {name: entry for name, entry in found.items() if isinstance(entry, dict)} if isinstance(found, dict) else {}
+
+
+def _calibration(entry: dict[str, Any]) -> Calibration:
     low, high = entry["energy"]
     limits = {int(size): float(limit) for size, limit in entry["thresholds"]}
-    return Calibration(limits, (float(low), float(high)), float(entry["false_alarms"]))
+    return Calibration(limits, (float(low), float(high)), float(entry["shift"]), float(entry["false_alarms"]))
 
 
 def _splits(recording: Recording) -> tuple[Rows, list[tuple[Rows, Rows]]]:

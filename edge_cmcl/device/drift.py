@@ -174,4 +174,5 @@ def calibrated_record(
         origin_id(device, plan.members, plan.task),
         recording,
         statistics_of(model.adapter(name)) if known else None,
+        renewed=name in model.renewed,
     )

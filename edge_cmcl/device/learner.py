@@ -29,6 +29,7 @@ from edge_cmcl.device.model import Model, statistics_of
 from edge_cmcl.device.next_generation import LearnedModality, learned_modality, next_generation, write_modality
 from edge_cmcl.device.outcome import PairOutcome, outcomes, pair_records
 from edge_cmcl.device.plan import Plan, make_plan
+from edge_cmcl.device.renewal import StatisticsFit, fits, renewed
 from edge_cmcl.device.starting import start
 from edge_cmcl.device.store import store_bytes
 from edge_cmcl.device.text import TEXT, label_features
@@ -57,6 +58,8 @@ class UpdateReport:
         budget_exhausted: whether a time budget ended training early.
         learned_before: counter of the generation that learned the anchor from this very file, None where none did. What
             is held out to judge was learned then, so the figures flatter.
+        statistics: how the statistics of each known sensor fit the recording.
+        renewed: known sensors whose statistics were renewed.
         failed: checks of the guard that were overridden, or would refuse what a dry run did.
     """
 
@@ -76,12 +79,16 @@ class UpdateReport:
     peak_memory_bytes: int = 0
     budget_exhausted: bool = False
     learned_before: int | None = None
+    statistics: list[StatisticsFit] = field(default_factory=list)
+    renewed: tuple[str, ...] = ()
     failed: list[Failure] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return the report in JSON types."""
         judged = [outcome.as_json() for outcome in self.judged]
-        return {**vars(self), "judged": judged, "failed": [vars(failure).copy() for failure in self.failed]}
+        statistics = [fit.as_json() for fit in self.statistics]
+        failed = [vars(failure).copy() for failure in self.failed]
+        return {**vars(self), "judged": judged, "statistics": statistics, "failed": failed}
 
 
 class _Clock:
@@ -107,6 +114,7 @@ def update(
     budget_s: float | None = None,
     max_drift: float = MAX_DRIFT,
     force: bool = False,
+    renew_stale: bool = False,
     dry_run: bool = False,
     threads: int = 0,
     seed: int = 0,
@@ -125,6 +133,7 @@ def update(
             another task is remembered beside it, where the same task replaces its own older part.
         budget_s: seconds after which training stops; what was reached by then is committed.
         max_drift: largest relative displacement bound that an origin may have afterwards.
+        renew_stale: renew the statistics of known sensors that no longer fit the recording (see `renewal`).
         force: commit although the guard found recall or drift wanting; the generation says so.
         dry_run: do everything but commit.
         threads: CPU threads of one operator; 0 for one per core.
@@ -146,6 +155,10 @@ def update(
         report = UpdateReport(modality, plan.partners, tuple(sorted(plan.new)), plan.rows)
         report.learned_before = plan.learned_before
         encoded = {name: _encode(model, plan, pairs, name, folder, progress) for name in plan.members}
+        report.statistics = fits(model, encoded)
+        if renew_stale:
+            model = renewed(model, report.statistics, encoded)
+            report.renewed = model.renewed
         clock.stage("encode")
         members = [_member(model, plan, name, encoded[name], folder) for name in plan.members]
         clock.stage("space")
@@ -232,7 +245,9 @@ def _commit(
             encoder = None if each.name == TEXT else model.make_encoder(each.name, plan.records[each.name])
             samples = 0 if each.name == TEXT else pairs.shape(each.name)[0]
             records[each.name] = write_modality(store, model, each, encoder, samples, pairs.label_names)
-        metrics = {"update": {"pairs": plan.rows, "epochs": report.epochs, "steps": report.steps}}
+        metrics: dict[str, Any] = {"update": {"pairs": plan.rows, "epochs": report.epochs, "steps": report.steps}}
+        if model.renewed:
+            metrics["renewed"] = list(model.renewed)
         if report.failed:
             metrics["guard"] = record(report.failed)
         device = store.state().device_id

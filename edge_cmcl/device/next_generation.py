@@ -121,6 +121,9 @@ def write_modality(
         samples: samples of the golden windows.
         labels: label names of the recording, for text.
     """
+    for digest in learned.references:
+        if digest in model.made:
+            store.put(model.made[digest][1])
     update: dict[str, object] = {
         "adapter_blob": store.put(learned.adapter_bytes),
         "origins": tuple(store.put(sketch_to_bytes(origin)) for origin in learned.origins),
