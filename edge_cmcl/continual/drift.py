@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from edge_cmcl.continual.update_space import Preconditioner
 
-FALSE_ALARMS = 0.01
-"""Share of normal windows, and of normal batches of any size, that may be called drifted."""
+FALSE_ALARMS = 0.05
+"""Share of normal windows, and of normal batches of any size, that may be called drifted. At 0.01 a few subjects allow
+so wide a limit that little is detected."""
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 """Sizes of batches with a threshold of their own; any other size takes the next smaller one's, which is higher."""
@@ -61,11 +62,11 @@ def thresholds(parts: Sequence[Floats], false_alarms: float = FALSE_ALARMS) -> d
         false_alarms: share of normal batches that may exceed it.
 
     Returns:
-        The thresholds of those `SIZES` of which every part has two batches or more; none for fewer than two parts.
+        The thresholds of those `SIZES` that every part has; none for fewer than two parts, or a part of one window.
     """
     found: dict[int, float] = {}
     for size in SIZES:
-        if len(parts) < 2 or min(map(len, parts)) < 2 * size:
+        if len(parts) < 2 or min(map(len, parts)) < max(size, 2):
             break
         logs = [np.log(batch_figures(part, size) + _TINY) for part in parts]
         batches = sum(len(part) // size for part in parts)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from edge_cmcl.bundle import ModalityRecord
 from edge_cmcl.continual.drift import FALSE_ALARMS, outside, range_of, residuals, thresholds
 from edge_cmcl.continual.origin import Origin, Origins, mean_eigenvalue, moment_rows
-from edge_cmcl.continual.sketch import FrequentDirections
+from edge_cmcl.continual.sketch import MAX_ROWS as KEPT_ROWS
+from edge_cmcl.continual.sketch import principal_rows
 from edge_cmcl.continual.update_space import ALPHA, Preconditioner, soft
 from edge_cmcl.data.splits import Rows, folds, hold_out
 from edge_cmcl.device.features import CLIP, RunningStatistics, Statistics, standard_scores, unit
@@ -28,10 +29,11 @@ DRIFT = "drift"
 CLIPPED = "clipped"
 """Of an entry: `clipped_share` of its recording."""
 
-MAX_ROWS = 512
+MAX_ROWS = 384
 """Windows that an entry is found from, evenly from all parts of a recording: bounds what it adds to an update."""
 
-FOLDS = 5
+FOLDS = 8
+"""Parts held out in turn: groups, or blocks of time. Fewer give wider limits, more cost time."""
 
 Array = NDArray[np.float32]
 
@@ -231,10 +233,8 @@ def _statistics(raw: Array) -> Statistics:
 
 
 def _guard(scores: Array, origins: Origins) -> Preconditioner:
-    """Return what holds back the directions of `scores` (n, width) and of `origins`, through a sketch as it is kept."""
+    """Return what holds back the directions of `origins`, and of `scores` (n, width) as many as a sketch has."""
     width = scores.shape[1]
-    directions = FrequentDirections(width)
-    directions.update(unit(scores))
-    sketch = directions.sketch()
-    alpha = ALPHA * (mean_eigenvalue(origins, width) if origins else sketch.trace / width)
-    return soft(np.concatenate([moment_rows(origins, width), sketch.rows.astype(np.float64)]), alpha)
+    energies, directions = principal_rows(unit(scores) / np.sqrt(len(scores)))
+    kept = np.sqrt(energies[:KEPT_ROWS, None]) * directions[:KEPT_ROWS]
+    return soft(np.concatenate([moment_rows(origins, width), kept]), ALPHA * mean_eigenvalue(origins, width))

@@ -1,10 +1,10 @@
-"""How often the drift watch is wrong: false alarms and detections on real sensors, for 1, 10 and 50 windows in a row.
+"""How often the drift watch is wrong: false alarms and detections on real sensors, for 1 to 100 windows in a row.
 
     python tests/bench/drift_rates.py --data FOLDER_OF_PREPARED [--sets utd_mhad sisfall] [--json]
 
 A base of acc and gyro is trained on the learning subjects and exported, which calibrates it on them alone. Recent
 windows are those of the test subjects: as they are, after the sensor was turned (mean of three axes), with noise, and
-with one channel dead (0) or stuck. A batch is consecutive windows of one subject, as a device meets them: these files are
+with one channel dead (0) or stuck. A batch is consecutive windows of one subject, as a device meets them; files are
 sorted by activity. UTD-MHAD's subjects 1, 3, 5, 7 learn, SisFall's SA01 to SA04, sp_sw_har's s01 to s15.
 """
 
@@ -35,7 +35,7 @@ SETS = {
     "sp_sw_har": ("watch_train.safetensors", "watch_test.safetensors"),
 }
 SENSORS = {"acc": "g", "gyro": "rad/s"}
-SIZES = (1, 10, 50)
+SIZES = (1, 10, 50, 100)
 ANGLES = (90, 30)
 SNRS_DB = (20, 10, 5, 0)
 
@@ -118,20 +118,22 @@ def measure(data: Path, name: str) -> dict[str, dict[str, dict[int, float]]]:
         groups = pairs.groups
     assert groups is not None
     found: dict[str, dict[str, dict[int, float]]] = {}
-    with tempfile.TemporaryDirectory(prefix="edge-cmcl-drift-") as folder:
-        with exported_model(base(Path(folder), training)) as model:
-            for sensor in SENSORS:
-                found[sensor] = {}
-                for case, make in cases(test, sensor):
-                    rates = [called(model, sensor, windows, groups) for windows in make()]
-                    found[sensor][case] = {
-                        size: float(np.mean([rate for each in rates for rate in each[size]])) for size in SIZES
-                    }
+    with (
+        tempfile.TemporaryDirectory(prefix="edge-cmcl-drift-") as folder,
+        exported_model(base(Path(folder), training)) as model,
+    ):
+        for sensor in SENSORS:
+            found[sensor] = {}
+            for case, make in cases(test, sensor):
+                rates = [called(model, sensor, windows, groups) for windows in make()]
+                found[sensor][case] = {
+                    size: float(np.mean([rate for each in rates for rate in each[size]])) for size in SIZES
+                }
     return found
 
 
 def table(found: dict[str, dict[str, dict[str, dict[int, float]]]]) -> str:
-    """Return the rates in %, for 1 / 10 / 50 windows, in Markdown."""
+    """Return the rates in %, for 1 / 10 / 50 / 100 windows, in Markdown."""
     columns = [(name, sensor) for name, sensors in found.items() for sensor in sensors]
     rows = [["called drifted, %", *(f"{name} {sensor}" for name, sensor in columns)], ["---"] * (1 + len(columns))]
     for case in found[columns[0][0]][columns[0][1]]:
