@@ -59,11 +59,11 @@ def test_figures_of_batches_are_those_of_the_mean_of_consecutive_rows() -> None:
 def test_of_parts_never_seen_about_as_many_batches_are_beyond_the_threshold_as_it_says() -> None:
     random = np.random.default_rng(2)
     beyond = dict.fromkeys((1, 8, 32), 0.0)
-    for _ in range(40):
+    for _ in range(25):
         found = thresholds([part(random) for _ in range(5)])
         for size in beyond:
             new = [batch_figures(part(random), size) for _ in range(5)]
-            beyond[size] += float(np.mean([(figures > found[size]).mean() for figures in new])) / 40
+            beyond[size] += float(np.mean([(figures > found[size]).mean() for figures in new])) / 25
     for size, rate in beyond.items():
         assert rate <= 2.5 * FALSE_ALARMS, size
     assert beyond[1] >= 0.2 * FALSE_ALARMS, "a threshold that nothing exceeds detects nothing"
