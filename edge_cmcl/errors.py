@@ -24,6 +24,8 @@ from __future__ import annotations
 class EdgeCmclError(Exception):
     """Base of all errors: what happened, what was expected, what came, and what to do about it.
 
+    Control characters in them are escaped.
+
     Args:
         message: one sentence, naming the file or object.
         expected: what would have been right.
@@ -35,10 +37,10 @@ class EdgeCmclError(Exception):
 
     def __init__(self, message: str, *, expected: str = "", got: str = "", hint: str = "") -> None:
         super().__init__(message)
-        self.message = message
-        self.expected = expected
-        self.got = got
-        self.hint = hint
+        self.message = _shown(message)
+        self.expected = _shown(expected)
+        self.got = _shown(got)
+        self.hint = _shown(hint)
 
     def __str__(self) -> str:
         parts = [self.message]
@@ -49,6 +51,13 @@ class EdgeCmclError(Exception):
         """Return the filled-in parts beside the message, in reading order."""
         named = {"expected": self.expected, "got": self.got, "to do": self.hint}
         return {name: text for name, text in named.items() if text}
+
+
+def _shown(text: str) -> str:
+    """Return `text` with escapes for what a terminal would obey or UTF-8 cannot hold: it may quote a hostile file."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 class UsageError(EdgeCmclError):

@@ -80,11 +80,12 @@ def _parse(text: str, path: Path, hint: str) -> dict[str, Any]:
         expected = f"dotted keys of at most {MAX_KEY_PARTS} parts"
         raise ProjectError(f"{path} has a key that is too long", expected=expected, hint=hint)
     try:
-        return tomllib.loads(text)
+        fields: dict[str, Any] = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # beside its own error: an integer of 5000 digits, absurd nesting
         raise ProjectError(
             f"{path} is not a TOML file", expected="TOML 1.0", got=str(error)[:200], hint=hint
         ) from error
+    return fields
 
 
 def _read(path: Path, kind: str, hint: str) -> str:
