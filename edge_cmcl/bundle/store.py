@@ -34,11 +34,12 @@ from edge_cmcl.durable import make_folder, storage_errors, sync_folder, write_by
 from edge_cmcl.errors import DigestError, EdgeCmclError, FormatError, ModelError, UsageError
 
 STATE_FILE = "state.json"
+KEYS_FOLDER = "keys"
 GENERATION_TAG = "generation-"
 """Tags that begin so keep a generation findable whose successors, if it has any, are not in the store."""
 
 _WORK = "work-"
-_OWN_NAMES = {LAYOUT_FILE, INDEX_FILE, STATE_FILE, LOCK_FILE, "blobs"}
+_OWN_NAMES = {LAYOUT_FILE, INDEX_FILE, STATE_FILE, LOCK_FILE, KEYS_FOLDER, "blobs"}
 
 
 class Store(Layout):
@@ -125,7 +126,10 @@ class Store(Layout):
         return digest
 
     def commit(
-        self, generation: Generation, tags: Iterable[str], accept: Callable[[Loaded], None] | None = None
+        self,
+        generation: Generation,
+        tags: Iterable[str],
+        accept: Callable[[Loaded], Mapping[str, Descriptor] | None] | None = None,
     ) -> str:
         """Write one generation whose blobs are all in the store, point `tags` to it, and return its manifest digest.
 
@@ -135,7 +139,8 @@ class Store(Layout):
         Args:
             generation: its document.
             tags: tags to point to it.
-            accept: called with the generation as it stands on the disk before a tag leads to it; refuses it by raising.
+            accept: called with the generation as it stands on the disk before a tag leads to it; refuses it by raising,
+                and may return further tags to move with it (those of its signature).
 
         Raises:
             DigestError: a blob of it is missing.
@@ -153,9 +158,8 @@ class Store(Layout):
         self.put(document)
         digest = self.put(data)
         entry = Descriptor(media_type=OCI_MANIFEST, digest=digest, size=len(data), artifact_type=BUNDLE)
-        if accept is not None:
-            accept(self.load_manifest(digest))
-        self._move_tags(dict.fromkeys(tags, entry), self._superseded(generation))
+        further = accept(self.load_manifest(digest)) if accept is not None else None
+        self._move_tags({**dict.fromkeys(tags, entry), **(further or {})}, self._superseded(generation))
         return digest
 
     def check_newer(self, generation: Generation) -> None:
@@ -288,7 +292,7 @@ class Store(Layout):
         with storage_errors(self.root):
             for folder in self.root.glob(f"{_WORK}*"):
                 shutil.rmtree(folder, ignore_errors=True)
-            for parent in (self.root, self.blob_path("")):
+            for parent in (self.root, self.blob_path(""), self.root / KEYS_FOLDER):
                 for left in parent.glob(".*.tmp"):
                     left.unlink(missing_ok=True)
 
@@ -306,7 +310,8 @@ def discard(root: Path) -> None:
         with storage_errors(root):
             for name in (LAYOUT_FILE, INDEX_FILE, STATE_FILE, LOCK_FILE):
                 (root / name).unlink(missing_ok=True)
-            shutil.rmtree(root / "blobs", ignore_errors=True)
+            for name in ("blobs", KEYS_FOLDER):
+                shutil.rmtree(root / name, ignore_errors=True)
             with suppress(OSError):
                 root.rmdir()
 

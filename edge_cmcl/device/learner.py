@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from edge_cmcl.bundle import Loaded, Store
+from edge_cmcl.bundle.documents import Descriptor
 from edge_cmcl.bundle.payloads import Adapter
 from edge_cmcl.data import Pairs
 from edge_cmcl.device.encode import EncodedModality, cache_array, encode
@@ -29,6 +30,7 @@ from edge_cmcl.device.next_generation import LearnedModality, learned_modality, 
 from edge_cmcl.device.outcome import PairOutcome, outcomes, pair_records
 from edge_cmcl.device.plan import Plan, make_plan
 from edge_cmcl.device.self_test import self_test
+from edge_cmcl.device.signing import check_signer, signed
 from edge_cmcl.device.starting import start
 from edge_cmcl.device.store import CURRENT, generation_tag, raise_counter, store_bytes
 from edge_cmcl.device.text import TEXT, label_features
@@ -141,7 +143,8 @@ def update(
     deadline = time.monotonic() + budget_s if budget_s is not None else float("inf")
     clock = _Clock()
     with store.writer(), store.scratch() as folder:
-        device = store.state().device_id  # first: a damaged state must not cost the training
+        device = store.state().device_id  # first: a damaged state or key must not cost the training
+        check_signer(store)
         model = start(store, threads=threads)
         plan = make_plan(model, pairs, modality, partners, task)
         report = UpdateReport(modality, plan.partners, tuple(sorted(plan.new)), plan.rows)
@@ -240,9 +243,11 @@ def _commit(
         judged = pair_records(plan, device, report.judged, model.generation)
         generation = next_generation(model, device, records, learned, judged, metrics)
 
-        def accept(new: Loaded) -> None:
+        def accept(new: Loaded) -> dict[str, Descriptor]:
             self_test(Model(new))  # as it came back from the disk
+            signature = signed(store, new)
             store.save_state(begun(store.state(), model.loaded.digest, new.digest, generation.created))
+            return signature
 
         report.committed = store.commit(generation, [CURRENT, generation_tag(generation)], accept)
     report.counter = generation.counter

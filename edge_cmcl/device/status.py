@@ -6,6 +6,7 @@ from typing import Any
 
 from edge_cmcl.bundle import Store
 from edge_cmcl.device.model import Model
+from edge_cmcl.device.signing import keyring, signed_by
 from edge_cmcl.device.store import CURRENT, store_bytes
 
 
@@ -27,6 +28,7 @@ def status(store: Store) -> dict[str, Any]:
         "counter": generation.counter,
         "created": generation.created,
         "action": generation.action,
+        "signed_by": vars(signed_by(loaded, keyring(store).trust())).copy(),
         "embedding_dim": generation.embedding_dim,
         "modalities": [_modality(model, name, certificates) for name in model.modalities],
         "pairs": [
