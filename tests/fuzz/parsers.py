@@ -20,6 +20,8 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -58,29 +60,34 @@ def fuzz(target: Target, executions: int, seed: int, told: mmap.mmap | None = No
     return outcomes
 
 
-def limit_memory() -> int:
-    """Let this process grow by `MEMORY_BYTES` at most; return its peak so far in bytes."""
+@contextmanager
+def limited_memory() -> Iterator[Callable[[], int]]:
+    """Let this process grow by `MEMORY_BYTES` at most; yield what tells how far its peak has risen since, in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    most = pages * resource.getpagesize() + MEMORY_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY_BYTES, limits[1]))
+    try:
+        yield lambda: (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def _child(name: str, executions: int, seed: int, progress: Path) -> int:
     faulthandler.enable()
     target = TARGETS[name]
     fuzz(target, 200, seed + 1)  # what is imported or cached on first use is there before the limit is set
-    before, start = limit_memory(), time.monotonic()
-    with progress.open("r+b") as file, mmap.mmap(file.fileno(), 8) as told:
+    start = time.monotonic()
+    with limited_memory() as grown_mib, progress.open("r+b") as file, mmap.mmap(file.fileno(), 8) as told:
         try:
             outcomes = fuzz(target, executions, seed, told)
         except AssertionError:
             traceback.print_exc()
             return 1
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - before
+        grown = grown_mib()
     took_s = time.monotonic() - start
     shown = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
-    print(f"{name}: {executions} executions in {took_s:.0f} s, {peak >> 20} MiB more at the peak: {shown}", flush=True)
+    print(f"{name}: {executions} executions in {took_s:.0f} s, {grown} MiB more at the peak: {shown}", flush=True)
     return 0
 
 
