@@ -1,8 +1,8 @@
 """Single flipped bits: where they are put, and what may come of one (FORMAT.md, "Flipped bits").
 
 A flip is a function of its subject, the seed and its number, so that the id SUBJECT/SEED/NUMBER replays it. Each kind
-of region (a kind of file; in a tar, headers and padding, too) gets the same share of the flips: the small documents that
-decide are not drowned by the large blobs.
+of region (a kind of file; in a tar, headers and padding, too) gets the same share of the flips: the small documents
+that decide are not drowned by the large blobs.
 """
 
 from __future__ import annotations

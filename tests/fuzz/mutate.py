@@ -6,6 +6,7 @@ what is inside and mends what is around it.
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import struct
@@ -93,6 +94,29 @@ def changed(chance: random.Random, document: Any) -> Any:
     else:
         container[key] = _near(chance, container[key]) if kind < 6 else chance.choice(_VALUES)
     return document
+
+
+def in_base64(chance: random.Random, data: bytes) -> bytes:
+    """Change what a base64 string somewhere in a JSON document holds, or only how it is spelt."""
+    try:
+        document = json.loads(data)
+        container, key = chance.choice([(c, k) for c, k in _places(document) if _is_base64(c[k])])
+    except (ValueError, RecursionError, IndexError):
+        return blind(chance, data)
+    text = container[key]
+    inside = base64.b64decode(text)
+    other = in_json(chance, inside) if inside[:1] == b"{" else blind(chance, inside)
+    respelt = (text.replace("+", "-").replace("/", "_"), text.rstrip("="), text + "=", text[:-1] + "A", text + "\n")
+    container[key] = base64.b64encode(other).decode() if chance.random() < 0.7 else chance.choice(respelt)
+    return dumped(document)
+
+
+def _is_base64(value: Any) -> bool:
+    """Whether it is base64 of as many bytes as a key has, or more."""
+    try:
+        return isinstance(value, str) and len(base64.b64decode(value, validate=True)) >= 32
+    except ValueError:
+        return False
 
 
 def in_safetensors(chance: random.Random, data: bytes) -> bytes:

@@ -22,12 +22,13 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "bundle"), str(ROOT / "tests" / "fuzz")]
 
 from bundle_samples import make_adapter, make_golden, make_labels, make_origin, make_store  # noqa: E402
-from mutate import Mutation, blind, dumped, in_json, in_safetensors, in_tar, words  # noqa: E402
+from mutate import Mutation, blind, dumped, in_base64, in_json, in_safetensors, in_tar, words  # noqa: E402
 
 from edge_cmcl import tensors  # noqa: E402
 from edge_cmcl.bundle import Layout, State, payloads, tarball  # noqa: E402
@@ -39,14 +40,28 @@ from edge_cmcl.bundle.documents import (  # noqa: E402
     Reverted,
     Trial,
     from_json,
+    sealed,
     state_from_json,
     state_to_json,
     to_json,
+    unsealed,
 )
+from edge_cmcl.bundle.envelope import envelope_from_json, sign  # noqa: E402
 from edge_cmcl.bundle.generation import Generation, check_manifest, generation_from_json, layers_of  # noqa: E402
+from edge_cmcl.bundle.keys import (  # noqa: E402
+    PrivateKey,
+    PublicKey,
+    decode_key,
+    private_key_from_pem,
+    public_key_from_pem,
+)
 from edge_cmcl.bundle.lock import locked  # noqa: E402
+from edge_cmcl.bundle.media_types import STATEMENT  # noqa: E402
+from edge_cmcl.bundle.signature import Keys  # noqa: E402
+from edge_cmcl.bundle.statement import check_statement, endorsed, endorsement, signers_of, statement_of  # noqa: E402
+from edge_cmcl.bundle.trust import Trust, owning, trusting  # noqa: E402
 from edge_cmcl.data import open_pairs, write_pairs  # noqa: E402
-from edge_cmcl.errors import EdgeCmclError  # noqa: E402
+from edge_cmcl.errors import EdgeCmclError, SignatureError  # noqa: E402
 from edge_cmcl.project import load_project, template  # noqa: E402
 
 MAX_SECONDS = 1.0
@@ -180,13 +195,18 @@ def _indexes() -> list[bytes]:
 
 
 def _state(data: bytes) -> None:
-    """Take the bytes as they are or, where they are an object, with the checksum that they need to be believed."""
+    state = state_from_json(_resealed(data), "state.json")
+    _same("a state", state_from_json(state_to_json(state), "again"), state)
+
+
+def _resealed(data: bytes) -> bytes:
+    """Return an object with the checksum that it needs to be believed; anything else, and one in eight, as it is."""
     with suppress(ValueError, RecursionError):
         fields = json.loads(data)
-        if isinstance(fields, dict) and fields.pop("check", None) != "kept":
-            data = dumped({**fields, "check": digest_of(dumped(fields))})
-    state = state_from_json(data, "state.json")
-    _same("a state", state_from_json(state_to_json(state), "again"), state)
+        if isinstance(fields, dict) and len(data) % 8:
+            fields.pop("check", None)
+            return dumped({**fields, "check": digest_of(dumped(fields))})
+    return data
 
 
 def _states() -> list[bytes]:
@@ -363,6 +383,79 @@ def _locks() -> list[bytes]:
     return [json.dumps({"pid": os.getpid(), "command": "edge-cmcl update", "since": "2026-01-02T03:04:05Z"}).encode()]
 
 
+@cache
+def _signer() -> PrivateKey:
+    """Return one key for all inputs: they replay from run to run."""
+    return PrivateKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))
+
+
+def _dsse(data: bytes) -> None:
+    """Verify a signed statement; only the one that was signed may be taken for it, in whatever spelling it comes."""
+    envelope = envelope_from_json(data, "the envelope")
+    again = to_json(envelope)
+    _same("an envelope", envelope_from_json(again, "again"), envelope)
+    wanted = statement_of(_sample().load("current"))
+    signers = signers_of(envelope, {_signer().public.fingerprint: _signer().public}, "the envelope")
+    check_statement(envelope, wanted, "the envelope")
+    if not signers:
+        raise SignatureError("nobody known has signed it")
+    _same("what is signed", (envelope.payload_type, envelope.body("it")), (STATEMENT, wanted))
+
+
+def _envelopes() -> list[bytes]:
+    return [to_json(sign(STATEMENT, statement_of(_sample().load("current")), [_signer()]))]
+
+
+def _signature_keys(data: bytes) -> None:
+    keys = from_json(Keys, data, "the keys")
+    for text in keys.keys:
+        _same("a key", decode_key(decode_key(text, "a key").encoded(), "a key"), decode_key(text, "a key"))
+    for rotation in keys.rotations:
+        endorsed(rotation, {_signer().public.fingerprint: _signer().public})
+
+
+def _key_documents() -> list[bytes]:
+    rotation = endorsement(_signer(), PublicKey(bytes(31) + b"\1"))
+    return [to_json(Keys(keys=(_signer().public.encoded(),), rotations=(rotation,)))]
+
+
+def _trust(data: bytes) -> None:
+    """Take the bytes as they are or with the checksum that they need to be believed."""
+    trust = unsealed(Trust, _resealed(data), "trust.json", "")
+    _same("the keys", unsealed(Trust, sealed(trust), "again", ""), trust)
+    for fingerprint, key in trust.public().items():
+        _same("a fingerprint", key.fingerprint, fingerprint)
+
+
+def _trusts() -> list[bytes]:
+    now = "2026-01-02T03:04:05Z"
+    given, next_key = PublicKey(bytes(31) + b"\1"), _signer().public
+    trust = trusting(owning(Trust(), next_key, now, endorsement(_signer(), next_key)), given, now)
+    return [sealed(trust), sealed(Trust())]
+
+
+def _pem(data: bytes) -> None:
+    """Read a key file as either half of a key; what is accepted is Ed25519 and the same when written again."""
+    if b"PRIVATE" in data:
+        private = private_key_from_pem(data, "the key")
+        _same("a private key", private_key_from_pem(private.to_pem(), "again").public, private.public)
+    else:
+        public = public_key_from_pem(data, "the key")
+        _same("a public key", public_key_from_pem(public.to_pem(), "again"), public)
+
+
+_PEM = (
+    b"-----BEGIN ",
+    b"-----END ",
+    b"PRIVATE KEY-----\n",
+    b"EC ",
+    b"RSA ",
+    b"ENCRYPTED ",
+    b"OPENSSH ",
+    b"CERTIFICATE",
+)
+
+
 _json_mutations = (blind, in_json, in_json, in_json, words(*_JSON))
 _tensor_mutations = (blind, in_safetensors, in_safetensors, in_safetensors)
 
@@ -380,7 +473,11 @@ TARGETS = {
         Target("project", _project, _projects, (blind, words(*_TOML)), (3,)),
         Target("stream", _stream, _streams, (blind, words(*_TOML)), (3,)),
         Target("tar", _tar, _tars, (blind, in_tar, in_tar), (4,)),
+        Target("dsse", _dsse, _envelopes, (*_json_mutations, in_base64, in_base64), (4,)),
+        Target("keys", _signature_keys, _key_documents, (*_json_mutations, in_base64), (4,)),
+        Target("trust", _trust, _trusts, (*_json_mutations, in_base64), (4,)),
+        Target("pem", _pem, lambda: [_signer().to_pem(), _signer().public.to_pem()], (blind, words(*_PEM)), (3,)),
         Target("lock", _lock, _locks, _json_mutations, (7,)),
     )
 }
-"""Every parser by name. Where signing adds one (the DSSE envelope), it joins here: one line and its `accept`."""
+"""Every parser by name."""
