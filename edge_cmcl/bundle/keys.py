@@ -157,6 +157,8 @@ def short(fingerprint: str) -> str:
 
 def _read_key_file(path: Path) -> bytes:
     try:
+        if path.is_dir():
+            raise FormatError(f"{path} is a folder")
         return read_file(path, limits.MAX_KEY_FILE_BYTES)
     except FormatError as error:
         raise ModelError(f"{path} is not a key file", expected="a key in PEM", got=error.message) from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from edge_cmcl.bundle import limits
@@ -27,19 +27,17 @@ from edge_cmcl.bundle.documents import (
 )
 from edge_cmcl.bundle.generation import Generation, generation_from_json, layers_of
 from edge_cmcl.bundle.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, Layout, Loaded
-from edge_cmcl.bundle.lock import LOCK_FILE, locked
+from edge_cmcl.bundle.lock import locked
 from edge_cmcl.bundle.media_types import BUNDLE, GENERATION, OCI_MANIFEST
 from edge_cmcl.bundle.reading import check_size, read_file
+from edge_cmcl.bundle.store_files import KEYS_FOLDER, STATE_FILE, strangers
 from edge_cmcl.durable import make_folder, storage_errors, sync_folder, write_bytes
-from edge_cmcl.errors import DigestError, EdgeCmclError, FormatError, ModelError, UsageError
+from edge_cmcl.errors import DigestError, EdgeCmclError, FormatError, ModelError, StorageError, UsageError
 
-STATE_FILE = "state.json"
-KEYS_FOLDER = "keys"
 GENERATION_TAG = "generation-"
 """Tags that begin so keep a generation findable whose successors, if it has any, are not in the store."""
 
 _WORK = "work-"
-_OWN_NAMES = {LAYOUT_FILE, INDEX_FILE, STATE_FILE, LOCK_FILE, KEYS_FOLDER, "blobs"}
 
 
 class Store(Layout):
@@ -62,12 +60,12 @@ class Store(Layout):
         root = Path(root)
         if (root / LAYOUT_FILE).is_file():  # written last, so the store is complete
             return cls(root)
-        strangers = _strangers(root) if root.exists() else []
-        if strangers:
+        others = strangers(root) if root.exists() else []
+        if others:
             raise ModelError(
                 f"{root} is not a store and not empty",
                 expected="an empty or new folder, or a store",
-                got=", ".join(strangers[:5]),
+                got=", ".join(others[:5]),
                 hint="choose another folder with --store",
             )
         make_folder(root / "blobs" / "sha256")
@@ -284,6 +282,10 @@ class Store(Layout):
         self._write_index(index)
 
     def _write_index(self, index: Index) -> None:
+        count, most = len(index.manifests), limits.MAX_INDEX_ENTRIES
+        if count > most:
+            hint = "`edge-cmcl gc` removes old generations with their signatures"
+            raise StorageError(f"{self.root}: the index is full", expected=f"at most {most}", got=str(count), hint=hint)
         data = to_json(index)
         from_json(Index, data, "the new index")
         write_bytes(self.root / INDEX_FILE, data)
@@ -295,29 +297,3 @@ class Store(Layout):
             for parent in (self.root, self.blob_path(""), self.root / KEYS_FOLDER):
                 for left in parent.glob(".*.tmp"):
                     left.unlink(missing_ok=True)
-
-
-def discard(root: Path) -> None:
-    """Remove the store at `root`, made in vain: one with a tag stays, and so do files that are none of a store's.
-
-    Raises:
-        StoreLockedError: another process writes to it.
-        StorageError: the file system refused.
-    """
-    with locked(root):
-        if (root / LAYOUT_FILE).is_file() and Layout(root).tags():
-            return
-        with storage_errors(root):
-            for name in (LAYOUT_FILE, INDEX_FILE, STATE_FILE, LOCK_FILE):
-                (root / name).unlink(missing_ok=True)
-            for name in ("blobs", KEYS_FOLDER):
-                shutil.rmtree(root / name, ignore_errors=True)
-            with suppress(OSError):
-                root.rmdir()
-
-
-def _strangers(root: Path) -> list[str]:
-    """Return what lies in `root` and does not belong to a store, not even to one whose creation was cut short."""
-    if not root.is_dir():
-        return [f"a file named {root.name}"]
-    return sorted(p.name for p in root.iterdir() if p.name not in _OWN_NAMES and not p.name.endswith(".tmp"))

@@ -164,7 +164,9 @@ def following(trust: Trust, rotations: Iterable[Envelope], now: str) -> Trust:
     for envelope in rotations:
         trusted = {name: key for name, key in trust.public().items() if trust.standing(name) == "trusted"}
         step = endorsed(envelope, trusted)
-        if step is None or step[0] == trust.own or trust.standing(step[1].fingerprint) in ("retired", "revoked"):
+        if step is None or step[0] in (trust.own, step[1].fingerprint):
+            continue
+        if trust.standing(step[1].fingerprint) in ("retired", "revoked"):
             continue
         old = trust.find(step[0])
         assert old is not None

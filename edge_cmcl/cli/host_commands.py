@@ -57,6 +57,10 @@ def export(
         list[Path] | None,
         typer.Option("--key", help="A private key file to sign with; repeat. [default: this user's own key]"),
     ] = None,
+    counter: Annotated[
+        int | None,
+        typer.Option("--counter", min=1, help="Devices refuse lower ones. [default: one more a run; 1 with --key]"),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Export a run to a signed bundle for devices, parity proven."""
@@ -64,20 +68,23 @@ def export(
     check_bundle(out)
     from edge_cmcl.bundle.keyring import own_key
     from edge_cmcl.bundle.keys import read_private_key
+
+    signers = [read_private_key(path) for path in key or ()]  # before torch is loaded: what is wrong is told at once
+    rotations: tuple[Envelope, ...] = ()
+    from edge_cmcl.host.counting import counter_of
     from edge_cmcl.host.export import export as export_run
     from edge_cmcl.host.run import load_run
 
     loaded = load_run(run)
-    signers = [read_private_key(path) for path in key or ()]
-    rotations: tuple[Envelope, ...] = ()
     if not signers:
         own, trust = own_key(host_keys())
         signers, rotations = [own], trust.rotations()
+        counter = counter or counter_of(host_keys(), loaded.project.name, loaded.run_id)
     with progress() as told:
-        done = export_run(loaded, out, told, signers=signers, rotations=rotations)
+        done = export_run(loaded, out, told, counter=counter or 1, signers=signers, rotations=rotations)
     rows = [[name, difference] for name, difference in done["parity"].items()]
     text = (
-        f"{out}: {', '.join(done['modalities'])}, {done['bytes'] / 1e6:.1f} MB\n\n"
+        f"{out}: generation {done['counter']}, {', '.join(done['modalities'])}, {done['bytes'] / 1e6:.1f} MB\n\n"
         f"{table(['graph', 'largest difference from torch'], rows)}\n\n"
         f"signed by {' and '.join(done['signed_by'])}\n"
         f"on a device: edge-cmcl install {out} --trust {done['signed_by'][0]}"

@@ -13,7 +13,7 @@ from edge_cmcl.bundle.keyring import KeyRing
 from edge_cmcl.bundle.keys import read_public_key, short
 from edge_cmcl.bundle.signature import read_signature, write_signature
 from edge_cmcl.bundle.statement import statement_of
-from edge_cmcl.bundle.store import KEYS_FOLDER
+from edge_cmcl.bundle.store_files import KEYS_FOLDER
 from edge_cmcl.bundle.trust import Trust
 from edge_cmcl.bundle.verification import Admitted, Consent, admitted, verified
 from edge_cmcl.errors import IntegrityError, UsageError

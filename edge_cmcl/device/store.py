@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from edge_cmcl.bundle import Generation, Layout, Loaded, Store, timestamp
 from edge_cmcl.bundle.contents import check_digests
 from edge_cmcl.bundle.documents import Descriptor
-from edge_cmcl.bundle.store import GENERATION_TAG, discard
+from edge_cmcl.bundle.store import GENERATION_TAG
+from edge_cmcl.bundle.store_files import discard
 from edge_cmcl.bundle.transfer import import_layout
 from edge_cmcl.device.trial import begun, ended
 from edge_cmcl.durable import make_folder, storage_errors, sync_folder

@@ -44,6 +44,7 @@ def export(
     out: Path,
     progress: Progress = silent,
     *,
+    counter: int = 1,
     signers: Sequence[PrivateKey] = (),
     rotations: Sequence[Envelope] = (),
 ) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def export(
         run: a finished run.
         out: where to.
         progress: told how far it is.
+        counter: devices refuse a bundle with a lower one than they were given (`counting.counter_of`).
         signers: keys that sign it; with none it is unsigned, and devices take it on request only.
         rotations: how the signers' keys came after others that devices may trust still, oldest first.
 
@@ -62,12 +64,13 @@ def export(
         ModelError: an encoder of the user's own cannot be used.
         StorageError: the file system refused.
     """
-    with exported(run, progress, signers, rotations) as (loaded, parity):
+    with exported(run, progress, counter, signers, rotations) as (loaded, parity):
         digest = export_layout(loaded.layout, CURRENT, out)
         sizes = {layer.digest: layer.size for layer in loaded.manifest.layers}
         return {
             "bundle": str(out),
             "digest": digest,
+            "counter": counter,
             "modalities": sorted(loaded.generation.modalities),
             "bytes": sum(sizes.values()),
             "parity": parity,
@@ -77,7 +80,11 @@ def export(
 
 @contextmanager
 def exported(
-    run: Run, progress: Progress = silent, signers: Sequence[PrivateKey] = (), rotations: Sequence[Envelope] = ()
+    run: Run,
+    progress: Progress = silent,
+    counter: int = 1,
+    signers: Sequence[PrivateKey] = (),
+    rotations: Sequence[Envelope] = (),
 ) -> Iterator[tuple[Loaded, dict[str, Any]]]:
     """Yield the generation of `run` in a temporary store, signed, parity checked, and the largest differences found."""
 
@@ -88,7 +95,7 @@ def exported(
         store = Store.create(Path(folder) / "store")
         references: dict[str, Encoder] = {}
         with store.writer():
-            digest = store.commit(_generation(run, store, references, progress), [CURRENT], sign)
+            digest = store.commit(_generation(run, store, counter, references, progress), [CURRENT], sign)
         loaded = store.load(digest)
         yield loaded, _check_parity(run, Model(loaded), references, progress)
 
@@ -101,7 +108,7 @@ def _check_parity(run: Run, model: Model, references: Mapping[str, Encoder], pro
     return found
 
 
-def _generation(run: Run, store: Store, references: dict[str, Encoder], progress: Progress) -> Generation:
+def _generation(run: Run, store: Store, counter: int, references: dict[str, Encoder], progress: Progress) -> Generation:
     names = sorted(run.adapters)
     total = len(names) + 2
     universal = universal_graph()
@@ -115,7 +122,7 @@ def _generation(run: Run, store: Store, references: dict[str, Encoder], progress
     return Generation.model_validate(
         {
             "name": run.project.name,
-            "counter": 1,
+            "counter": counter,
             "created": run.created,
             "software": SOFTWARE,
             "action": "export",

@@ -1,0 +1,42 @@
+"""What lies in a store's folder, and removing a store that was made in vain (FORMAT.md, "Files")."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from edge_cmcl.bundle.layout import INDEX_FILE, LAYOUT_FILE, Layout
+from edge_cmcl.bundle.lock import LOCK_FILE, locked
+from edge_cmcl.durable import storage_errors
+
+STATE_FILE = "state.json"
+KEYS_FOLDER = "keys"
+
+_OWN_NAMES = {LAYOUT_FILE, INDEX_FILE, STATE_FILE, LOCK_FILE, KEYS_FOLDER, "blobs"}
+
+
+def discard(root: Path) -> None:
+    """Remove the store at `root`, made in vain: one with a tag stays, and so do files that are none of a store's.
+
+    Raises:
+        StoreLockedError: another process writes to it.
+        StorageError: the file system refused.
+    """
+    with locked(root):
+        if (root / LAYOUT_FILE).is_file() and Layout(root).tags():
+            return
+        with storage_errors(root):
+            for name in (LAYOUT_FILE, INDEX_FILE, STATE_FILE, LOCK_FILE):
+                (root / name).unlink(missing_ok=True)
+            for name in ("blobs", KEYS_FOLDER):
+                shutil.rmtree(root / name, ignore_errors=True)
+            with suppress(OSError):
+                root.rmdir()
+
+
+def strangers(root: Path) -> list[str]:
+    """Return what lies in `root` and does not belong to a store, not even to one whose creation was cut short."""
+    if not root.is_dir():
+        return [f"a file named {root.name}"]
+    return sorted(p.name for p in root.iterdir() if p.name not in _OWN_NAMES and not p.name.endswith(".tmp"))
