@@ -186,7 +186,8 @@ def _near(chance: random.Random, value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return not value
     if isinstance(value, (int, float)):
-        return chance.choice((value + 1, value - 1, -value, value * 2, float(value), str(value), *_NUMBERS))
+        half = value / 2 if abs(value) < 1 << 64 else 0.5
+        return chance.choice((value + 1, value - 1, -value, value * 2, half, str(value), *_NUMBERS))
     if isinstance(value, str):
         return blind(chance, value.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")
     return [value] if chance.random() < 0.5 else value

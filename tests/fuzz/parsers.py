@@ -22,6 +22,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -154,6 +155,8 @@ def main() -> int:
     if asked.replay:
         replay(asked.replay)
         return 0
+    if asked.guided and find_spec("atheris") is None:
+        parser.error("--guided needs atheris: pip install -c lock-host.txt '.[fuzz]' (Python 3.11 or later)")
     run = run_guided if asked.guided else run_child
     executions = asked.executions or (GUIDED_FULL if asked.guided else FULL)
     names = asked.targets or list(TARGETS)

@@ -1,4 +1,4 @@
-"""A few hundred inputs of each fuzz target in the default suite; `make fuzz` gives each 300,000."""
+"""A few hundred inputs of each fuzz target in the default suite; `make fuzz` gives each 300,000, blindly and guided."""
 
 from __future__ import annotations
 
