@@ -27,11 +27,14 @@ EdgeCmclError                 1  a bug of ours, if it is ever raised bare
 
 from __future__ import annotations
 
+MAX_TEXT = 2000
+"""Characters of each part of an error."""
+
 
 class EdgeCmclError(Exception):
     """Base of all errors: what happened, what was expected, what came, and what to do about it.
 
-    Control characters in them are escaped.
+    What is absurdly long is cut, and control characters are escaped.
 
     Args:
         message: one sentence, naming the file or object.
@@ -43,7 +46,7 @@ class EdgeCmclError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, expected: str = "", got: str = "", hint: str = "") -> None:
-        super().__init__(message)
+        super().__init__(_shown(message))
         self.message = _shown(message)
         self.expected = _shown(expected)
         self.got = _shown(got)
@@ -61,7 +64,11 @@ class EdgeCmclError(Exception):
 
 
 def _shown(text: str) -> str:
-    """Return `text` with escapes for what a terminal would obey or UTF-8 cannot hold: it may quote a hostile file."""
+    """Return `text`, which may quote a hostile file, as it can be printed.
+
+    It is cut where it is absurdly long, and what a terminal would obey or UTF-8 cannot hold is escaped.
+    """
+    text = text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

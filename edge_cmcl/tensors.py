@@ -132,7 +132,7 @@ def _check_header(path: Path) -> None:
 
 
 def _unreadable(name: str, error: Exception) -> DataError:
-    header, reason = "Error while deserializing header: ", str(error)
+    header, reason = "Error while deserializing header: ", str(error)[:300]
     truncated = "incomplete" in reason.lower()
     return DataError(
         f"cannot read {name}",

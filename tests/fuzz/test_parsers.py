@@ -41,7 +41,7 @@ def test_the_seeds_of_a_target_are_accepted_and_its_inputs_replay(name: str) -> 
         (ValueError("no error of ours"), "ValueError"),
         (EdgeCmclError("a bug"), "exit code 1"),
         (UsageError("the wrong kind"), "exit code 2"),
-        (FormatError("a" * 5000), "a message of"),
+        (FormatError("a" * 3000, expected="b" * 3000, got="c" * 3000), "a message of"),
     ],
 )
 def test_a_parser_that_fails_otherwise_is_told_with_the_id_that_replays_it(error: Exception, told: str) -> None:
