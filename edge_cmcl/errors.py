@@ -68,10 +68,10 @@ def _shown(text: str) -> str:
 
     It is cut where it is absurdly long, and what a terminal would obey or UTF-8 cannot hold is escaped.
     """
-    text = text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 3]}..."
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    shown = text[: MAX_TEXT + 1]
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in shown)
+    return shown if len(shown) <= MAX_TEXT else f"{shown[: MAX_TEXT - 3]}..."
 
 
 class UsageError(EdgeCmclError):
