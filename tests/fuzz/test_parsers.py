@@ -79,3 +79,14 @@ def test_a_document_of_4_mib_takes_bounded_memory_and_time(where: str) -> None:
 def test_what_an_error_quotes_cannot_steer_a_terminal() -> None:
     error = FormatError("a\x1b[2J", got="\ud800\u202e", hint="two\nlines")
     assert (error.message, error.got, error.hint) == ("a\\x1b[2J", "\\ud800\\u202e", "two\nlines")
+
+
+def test_a_key_file_that_openssl_fails_on_is_no_key() -> None:
+    """One flipped bit turns the curve into X448, whose keys have another length: OpenSSL has no error for that."""
+    pem = TARGETS["pem"].seeds()[0]
+    assert b"K2Vw" in pem
+    assert execute(TARGETS["pem"], pem.replace(b"K2Vw", b"K2Vv")) == "ModelError"
+
+
+def test_a_lock_whose_owner_is_a_thousand_brackets_is_still_held() -> None:
+    assert execute(TARGETS["lock"], b"[" * 1024) == "StoreLockedError"
