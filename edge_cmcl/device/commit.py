@@ -13,6 +13,7 @@ from edge_cmcl.device.self_test import self_test
 from edge_cmcl.device.signing import signed
 from edge_cmcl.device.store import CURRENT, raise_counter
 from edge_cmcl.device.trial import begun
+from edge_cmcl.errors import ParityError, RefusedError
 
 
 def commit_on_trial(store: Store, parent: str, generation: Generation) -> str:
@@ -24,13 +25,14 @@ def commit_on_trial(store: Store, parent: str, generation: Generation) -> str:
         generation: its document.
 
     Raises:
-        RefusedError, ParityError, IntegrityError: what came back from the disk does not pass its self-test.
+        RefusedError: it does not pass its self-test.
+        DigestError: it came back from the disk damaged.
         FormatError: the keys of this device are damaged.
         StorageError: the file system refused; the tags are as they were.
     """
 
     def accept(new: Loaded) -> dict[str, Descriptor]:
-        self_test(Model(new))  # as it came back from the disk
+        _check(new)
         signature = signed(store, new)
         store.save_state(begun(store.state(), parent, new.digest, generation.created))
         return signature
@@ -38,6 +40,19 @@ def commit_on_trial(store: Store, parent: str, generation: Generation) -> str:
     digest = store.commit(generation, [CURRENT, generation_tag(generation)], accept)
     raise_counter(store, generation.counter)
     return digest
+
+
+def _check(new: Loaded) -> None:
+    """Test a generation as it came back from the disk."""
+    try:
+        self_test(Model(new))
+    except ParityError as error:
+        raise RefusedError(
+            f"the new generation was not committed, for it fails its self-test: {error.message}",
+            expected=error.expected,
+            got=error.got,
+            hint="this device does not compute the same twice: check its memory and its power supply",
+        ) from error
 
 
 @contextmanager
