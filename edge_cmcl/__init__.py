@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from edge_cmcl.device.evaluate import evaluate
     from edge_cmcl.device.forgetting import forget
     from edge_cmcl.device.generations import rollback
-    from edge_cmcl.device.learner import UpdateReport, update
+    from edge_cmcl.device.learner import update
     from edge_cmcl.device.model import Model
     from edge_cmcl.device.opening import open_model
     from edge_cmcl.device.store import install, open_store
+    from edge_cmcl.device.update_report import UpdateReport
     from edge_cmcl.device.use import classify, joint_embeddings, retrieve
     from edge_cmcl.errors import EdgeCmclError
 
@@ -34,7 +35,7 @@ _HOMES = {
     "EdgeCmclError": "errors",
     "Model": "device.model",
     "Pairs": "data",
-    "UpdateReport": "device.learner",
+    "UpdateReport": "device.update_report",
     "classify": "device.use",
     "drift": "device.drift",
     "evaluate": "device.evaluate",

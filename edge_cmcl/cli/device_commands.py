@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,32 +12,40 @@ import typer
 from edge_cmcl.cli.console import progress, show, table, warn, warned
 from edge_cmcl.cli.options import Json, Store, default_store
 from edge_cmcl.cli.terms import CLOSED_FORM, MOVED, MRR, OUTSIDE, STILL
+from edge_cmcl.limits import MAX_DRIFT
 
 if TYPE_CHECKING:
     from edge_cmcl import bundle
     from edge_cmcl.device.drift import Drift
-    from edge_cmcl.device.learner import UpdateReport
     from edge_cmcl.device.renewal import StatisticsFit
+    from edge_cmcl.device.update_report import UpdateReport
 
 app = typer.Typer()
 
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 for one per core.")]
 
 
-@app.command(epilog="Example: edge-cmcl install base.tar")
+@app.command(epilog="Example: edge-cmcl install base.tar --trust base.key.pub")
 def install(
     bundle: Annotated[Path, typer.Argument(help="A bundle: a folder, or a tar file.")],
+    trust: Annotated[
+        str, typer.Option("--trust", help="A fingerprint or public key file to trust from now on: it signed this.")
+    ] = "",
+    allow_unsigned: Annotated[
+        bool, typer.Option("--allow-unsigned", help="Take it although no trusted key has signed it, on record.")
+    ] = False,
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Install a bundle on this device."""
+    """Install a signed bundle on this device."""
     from edge_cmcl.device.store import install as install_bundle
 
     target = store or default_store()
-    done = install_bundle(bundle, target)
+    done = install_bundle(bundle, target, trust=trust, allow_unsigned=allow_unsigned)
+    signer = f"signed by {done.signed_by}" if done.signed_by else "NOT SIGNED by anyone who is trusted here"
     text = (
         f"installed {done.name}, generation {done.counter}, into {target}\n"
-        f"it knows {', '.join(done.modalities)}; this device is {done.device_id}"
+        f"it knows {', '.join(done.modalities)}; this device is {done.device_id}\n{signer}"
     )
     show({"store": target, **done.as_json()}, text, json=json)
 
@@ -68,6 +77,7 @@ def status(
     pairs = [[" - ".join(pair["modalities"]), pair["n"], *_quality(pair["metrics"])] for pair in found["pairs"]]
     lines = [
         f"{found['name']}, generation {found['counter']} ({found['action']}, {found['created']})",
+        f"signed by {signed(found)}",
         f"device {found['device_id']}, {found['store_bytes'] / 1e6:.1f} MB in {found['store']}",
         *_trial(found),
         "",
@@ -98,6 +108,22 @@ def update(
     budget: Annotated[
         float | None, typer.Option("--budget", min=0.0, help="Seconds after which training ends and commits.")
     ] = None,
+    max_drift: Annotated[
+        float,
+        typer.Option("--max-drift", min=0.0, help="Refuse to move what was learned by more; 0.1 is 10 %."),
+    ] = MAX_DRIFT,
+    force: Annotated[
+        bool, typer.Option("--force", help="Commit although recall or drift fails the guard; it is recorded.")
+    ] = False,
+    stages: Annotated[
+        int, typer.Option("--stages", min=1, max=8, help="Learn from growing parts first; stop where one is refused.")
+    ] = 1,
+    max_memory: Annotated[
+        float | None, typer.Option("--max-memory", min=1.0, help="MB of its own memory that it may take.")
+    ] = None,
+    nice: Annotated[
+        int, typer.Option("--nice", min=0, max=19, help="Give way to other processes: 19 is the most polite.")
+    ] = 0,
     renew: Annotated[
         bool, typer.Option("--renew", help="Renew the statistics of known sensors that no longer fit the recording.")
     ] = False,
@@ -110,13 +136,16 @@ def update(
     """Let this device learn a sensor from paired windows.
 
     It takes at least 16 pairs: rows of the file that have the sensor and a partner. A few minutes of recording are
-    usual; what the file says of rate, window and unit must be what the partners were learned with.
+    usual; what the file says of rate, window and unit must be what the partners were learned with. The result is
+    refused, and leaves no trace, where it moves what was learned earlier too far or makes known pairs worse. It is on
+    trial until `edge-cmcl confirm`.
     """
     from edge_cmcl.data import open_pairs
     from edge_cmcl.device.fits import near
     from edge_cmcl.device.learner import update as learn
     from edge_cmcl.device.store import CURRENT, open_store
 
+    os.nice(nice)
     opened = open_store(store or default_store())
     known = set(opened.load(CURRENT).generation.modalities)
     with open_pairs(data) as pairs, progress() as told, warned() as warnings:
@@ -127,8 +156,9 @@ def update(
                 warn(warnings[-1])
         report = learn(
             opened, pairs, modality,
-            partners=partner, task=task, budget_s=budget, dry_run=dry_run, threads=threads, seed=seed, progress=told,
-            renew_stale=renew,
+            partners=partner, task=task, budget_s=budget, max_drift=max_drift, force=force, renew_stale=renew,
+            stages_wanted=stages, max_memory_bytes=None if max_memory is None else int(max_memory * 1e6),
+            dry_run=dry_run, threads=threads, seed=seed, progress=told,
         )  # fmt: skip
     show({**report.as_json(), "warnings": warnings}, describe_update(report), json=json)
 
@@ -186,6 +216,9 @@ def describe_update(report: UpdateReport) -> str:
     lines += [_stale(fit, report.renewed) for fit in report.statistics if fit.stale]
     if report.budget_exhausted:
         lines.append("the time budget ended training early")
+    for failure in report.failed:
+        verb = "was overridden" if report.committed else "would refuse it"
+        lines.append(f"WARNING: the guard {verb}: {failure.message}: {failure.got}")
     if report.learned_before is not None:
         lines.append(
             f"WARNING: generation {report.learned_before} learned this very file, so the pairs held out here were not "
@@ -195,7 +228,8 @@ def describe_update(report: UpdateReport) -> str:
         if pair.no_better_than_chance:
             undo = "; `edge-cmcl rollback` undoes it" if report.committed else ""
             lines.append(f"WARNING: {' - '.join(pair.modalities)}: no better than chance on held-out pairs{undo}")
-    ending = f"generation {report.counter} is current" if report.committed else "dry run: nothing was changed"
+    kept = f"generation {report.counter} is current, on trial: `edge-cmcl confirm` keeps it"
+    ending = kept if report.committed else "dry run: nothing was changed"
     return "\n".join([*lines, ending])
 
 
@@ -226,6 +260,13 @@ def _quality(metrics: dict[str, Any]) -> list[object]:
     interval = metrics.get("mrr_interval")
     shown = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else None
     return [metrics.get("mrr"), shown, metrics.get("mrr_chance")]
+
+
+def signed(generation: dict[str, Any]) -> str:
+    """Return by whom a generation of `status` or `log` is signed."""
+    from edge_cmcl.device.signing import SignedBy
+
+    return str(SignedBy(**generation["signed_by"]))
 
 
 def bound(origin: dict[str, Any]) -> str:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_cmcl.bundle import Generation, Store
-from edge_cmcl.device.committing import all_or_nothing, commit
+from edge_cmcl.device.commit import all_or_nothing, commit_on_trial
 from edge_cmcl.device.fits import near
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.next_generation import successor
+from edge_cmcl.device.signing import check_signer
 from edge_cmcl.device.starting import start
 from edge_cmcl.device.text import TEXT
 from edge_cmcl.errors import ModelError, RefusedError
@@ -61,9 +62,11 @@ def forget(store: Store, modality: str, *, dry_run: bool = False) -> Forgotten:
         RefusedError: it is the last sensor.
         StoreLockedError: another process writes to the store.
         StorageError: there is no room.
+        FormatError: this device's keys are damaged.
     """
     with store.writer():
         device = store.state().device_id
+        check_signer(store)
         model = start(store)
         check_forgettable(model, modality)
         generation = without(model, modality, device)
@@ -83,7 +86,7 @@ def forget(store: Store, modality: str, *, dry_run: bool = False) -> Forgotten:
 
 def _commit(store: Store, model: Model, generation: Generation) -> str:
     with all_or_nothing(store):
-        return commit(store, model.loaded, generation)
+        return commit_on_trial(store, model.loaded.digest, generation)
 
 
 def check_forgettable(model: Model, modality: str) -> None:

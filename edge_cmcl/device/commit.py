@@ -1,4 +1,4 @@
-"""Committing what a device made by itself: whole or not there, tested as it came back from the disk, on trial."""
+"""Writing what a device made of its model as the next generation, on trial, or nothing at all."""
 
 from __future__ import annotations
 
@@ -6,29 +6,34 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edge_cmcl.bundle import Generation, Loaded, Store
+from edge_cmcl.bundle.documents import Descriptor
 from edge_cmcl.bundle.tags import generation_tag
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.self_test import self_test
+from edge_cmcl.device.signing import signed
 from edge_cmcl.device.store import CURRENT, raise_counter
 from edge_cmcl.device.trial import begun
 
 
-def commit(store: Store, before: Loaded, generation: Generation) -> str:
-    """Make `generation`, whose blobs are written, current and put it on trial; return its manifest's digest.
+def commit_on_trial(store: Store, parent: str, generation: Generation) -> str:
+    """Sign `generation`, whose blobs are in the store, make it current and begin its trial; return its digest.
 
     Args:
-        store: held for writing.
-        before: the generation in use.
-        generation: its child.
+        store: the device store; its writer lock is held.
+        parent: manifest digest of the generation in use.
+        generation: its document.
 
     Raises:
-        RefusedError, ParityError: it fails its self-test; what was in use stays.
-        StorageError: there is no room.
+        RefusedError, ParityError, IntegrityError: what came back from the disk does not pass its self-test.
+        FormatError: the keys of this device are damaged.
+        StorageError: the file system refused; the tags are as they were.
     """
 
-    def accept(new: Loaded) -> None:
-        self_test(Model(new))
-        store.save_state(begun(store.state(), before.digest, new.digest, generation.created))
+    def accept(new: Loaded) -> dict[str, Descriptor]:
+        self_test(Model(new))  # as it came back from the disk
+        signature = signed(store, new)
+        store.save_state(begun(store.state(), parent, new.digest, generation.created))
+        return signature
 
     digest = store.commit(generation, [CURRENT, generation_tag(generation)], accept)
     raise_counter(store, generation.counter)
