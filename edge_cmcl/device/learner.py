@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from edge_cmcl.bundle import Store
 from edge_cmcl.data import Pairs
@@ -40,9 +39,9 @@ def update(
     budget_s: float | None = None,
     max_drift: float = MAX_DRIFT,
     force: bool = False,
-    renew_stale: bool = False,
     stages_wanted: int = 1,
     max_memory_bytes: int | None = None,
+    renew_stale: bool = False,
     dry_run: bool = False,
     threads: int = 0,
     seed: int = 0,
@@ -107,6 +106,7 @@ def update(
 def _tell(report: UpdateReport, done: Attempt) -> None:
     report.penalty, report.epochs, report.steps = done.penalty, done.epochs, done.steps
     report.judged, report.failed = done.judged, done.failed
+    report.statistics, report.renewed = done.statistics, done.model.renewed
     report.budget_exhausted = not done.complete
     report.statistics, report.renewed = done.statistics, done.model.renewed
     report.certificate = [vars(c).copy() for each in done.learned for c in each.certificates]
@@ -121,7 +121,7 @@ def _commit(store: Store, request: Request, done: Attempt, report: UpdateReport)
             encoder = None if each.name == TEXT else model.make_encoder(each.name, plan.records[each.name])
             samples = 0 if each.name == TEXT else pairs.shape(each.name)[0]
             records[each.name] = write_modality(store, model, each, encoder, samples, pairs.label_names)
-        metrics: dict[str, Any] = {"update": {"pairs": plan.rows, "epochs": done.epochs, "steps": done.steps}}
+        metrics: dict[str, object] = {"update": {"pairs": plan.rows, "epochs": done.epochs, "steps": done.steps}}
         if model.renewed:
             metrics["renewed"] = list(model.renewed)
         if done.failed:

@@ -33,6 +33,8 @@ class UpdateReport:
         budget_exhausted: whether a time budget ended training early.
         learned_before: counter of the generation that learned the anchor from this very file, None where none did. What
             is held out to judge was learned then, so the figures flatter.
+        statistics: how the statistics of each known sensor fit the recording.
+        renewed: known sensors whose statistics were renewed.
         failed: checks of the guard that were overridden, or would refuse what a dry run did.
         statistics: how those of each known sensor fit the recording.
         renewed: known sensors whose statistics were renewed.
@@ -55,6 +57,8 @@ class UpdateReport:
     peak_memory_bytes: int = 0
     budget_exhausted: bool = False
     learned_before: int | None = None
+    statistics: list[StatisticsFit] = field(default_factory=list)
+    renewed: tuple[str, ...] = ()
     failed: list[Failure] = field(default_factory=list)
     statistics: list[StatisticsFit] = field(default_factory=list)
     renewed: tuple[str, ...] = ()
