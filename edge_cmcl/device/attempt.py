@@ -65,7 +65,6 @@ class Attempt:
     """What one attempt came to.
 
     Attributes:
-        model: what it continues: the generation, or that with renewed statistics.
         plan: what it learned from.
         model: the generation that it continues, with renewed statistics where those are.
         statistics: how the statistics of each known sensor fit the recording.
@@ -78,7 +77,6 @@ class Attempt:
         complete: False where the deadline ended it early.
     """
 
-    model: Model
     plan: Plan
     model: Model
     statistics: list[StatisticsFit]

@@ -60,8 +60,8 @@ def update(
             another task is remembered beside it, where the same task replaces its own older part.
         budget_s: seconds after which training stops; what was reached by then is committed.
         max_drift: largest relative displacement bound that an origin may have afterwards.
+        renew_stale: renew the statistics of known sensors that no longer fit the recording (see `renewal`).
         force: commit although the guard found recall or drift wanting; the generation says so.
-        renew_stale: renew the statistics of known sensors that no longer fit the recording (`renewal`).
         stages_wanted: learn from growing parts of the recording first, and stop where the guard refuses one already.
         max_memory_bytes: memory of its own that the process may have meanwhile (`memory.memory_limit`).
         dry_run: do everything but commit.
@@ -108,7 +108,6 @@ def _tell(report: UpdateReport, done: Attempt) -> None:
     report.judged, report.failed = done.judged, done.failed
     report.statistics, report.renewed = done.statistics, done.model.renewed
     report.budget_exhausted = not done.complete
-    report.statistics, report.renewed = done.statistics, done.model.renewed
     report.certificate = [vars(c).copy() for each in done.learned for c in each.certificates]
 
 

@@ -36,8 +36,6 @@ class UpdateReport:
         statistics: how the statistics of each known sensor fit the recording.
         renewed: known sensors whose statistics were renewed.
         failed: checks of the guard that were overridden, or would refuse what a dry run did.
-        statistics: how those of each known sensor fit the recording.
-        renewed: known sensors whose statistics were renewed.
         stages: pairs learned from in each stage, the last one being all of them.
     """
 
@@ -60,8 +58,6 @@ class UpdateReport:
     statistics: list[StatisticsFit] = field(default_factory=list)
     renewed: tuple[str, ...] = ()
     failed: list[Failure] = field(default_factory=list)
-    statistics: list[StatisticsFit] = field(default_factory=list)
-    renewed: tuple[str, ...] = ()
     stages: list[int] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
