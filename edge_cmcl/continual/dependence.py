@@ -251,7 +251,7 @@ def _autocorrelation(gram: Floats, strata: Sequence[Sequence[Rows]]) -> Scores:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Comparison:
     """A pairing against shuffled ones.
 
     Attributes:
@@ -275,7 +275,7 @@ def permutation_test(
     shuffles: int,
     told: Callable[[int], None] = lambda done: None,
     seed: int = 0,
-) -> Tested:
+) -> Comparison:
     """Compare the MRR of the true pairing with that of shuffled ones, each at its best penalty.
 
     If the sensors have nothing to do with each other, p <= a happens with a probability of at most a, whatever their
@@ -300,4 +300,4 @@ def permutation_test(
         told(len(found))
     stopped = exceeded == ENOUGH_EXCEEDED
     p = exceeded / len(found) if stopped else (exceeded + 1) / (len(found) + 1)
-    return Tested(penalty, true[penalty], float(np.mean(found)), p, len(found))
+    return Comparison(penalty, true[penalty], float(np.mean(found)), p, len(found))
