@@ -121,12 +121,19 @@ def advise(found: Findings) -> Advice:
     against = _against(found)
     if against is not None:
         return against
-    reasons = [_predicts(found.modality, each) for each in sure]
+    reasons = [_predicts(each) for each in sure]
     rest = [each for each in found.evidence if each not in sure]
     if rest:
         chosen = " ".join(f"--with {each.partner}" for each in sure)
         reasons += [f"{_no_relation(found.modality, each)}; leave it out: {chosen}" for each in rest]
-    if found.new_share is not None:
+    if found.known:
+        reasons += [
+            f"learning more of it would raise the held-out MRR with {_other(found, each)} from {each.before or 0.0:.3f} to "
+            f"{each.after:.3f}"
+            for each in found.judged
+            if found.modality in each.modalities and each.change is not None and each.change[0] > 0.0
+        ]
+    elif found.new_share is not None:
         reasons.append(f"{found.new_share:.0%} of it is new beside the known sensors, noise included")
     return Advice(LEARN, reasons)
 
@@ -142,9 +149,7 @@ def _not_sure(found: Findings, share: int) -> Advice:
         return Advice(UNCLEAR, [reason])
     maybe = [each for each in found.evidence if each.p <= DOUBTFUL / share]
     if maybe:
-        reasons = [
-            f"{_predicts(found.modality, each)}, but {each.p:.1%} of shuffled pairings do as well" for each in maybe
-        ]
+        reasons = [f"{_predicts(each)}, but {each.p:.1%} of shuffled pairings do as well" for each in maybe]
         return Advice(UNCLEAR, [*reasons, f"record more: about {2 * found.pairs} pairs should tell"])
     return Advice(DO_NOT_LEARN, [_no_relation(found.modality, each) for each in found.evidence])
 
@@ -167,7 +172,11 @@ def _against(found: Findings) -> Advice | None:
     return Advice(UNCLEAR, [reason, f"record more: about {2 * found.pairs} pairs should tell"])
 
 
-def _predicts(modality: str, each: Evidence) -> str:
+def _other(found: Findings, pair: PairOutcome) -> str:
+    return next(name for name in pair.modalities if name != found.modality)
+
+
+def _predicts(each: Evidence) -> str:
     return (
         f"it predicts {each.partner} of held-out moments: MRR {each.mrr:.3f}, {each.shuffled:.3f} for shuffled pairings"
     )
