@@ -31,8 +31,7 @@ ALIKE = 0.05
 """Rows further apart than this product of two sensors' autocorrelations count as independent of each other."""
 
 ENOUGH_EXCEEDED = 20
-"""A test ends when so many shuffled pairings were as good as the true one (J. Besag and P. Clifford, Biometrika 78,
-1991): its p is then known to a quarter of itself, and far from small."""
+"""Shuffled pairings as good as the true one that end a test (J. Besag and P. Clifford, Biometrika 78, 1991)."""
 
 
 _LOG_MANY = math.log(1e9)
@@ -222,10 +221,7 @@ def find_shuffler(a: Floats, b: Floats, groups: Rows | None = None) -> Shuffler:
 
 
 def _autocorrelation(gram: Floats, strata: Sequence[Sequence[Rows]]) -> Scores:
-    """Return for lags 1, 2, ... how much more alike rows are than any two rows of their stratum; 0 to 1.
-
-    0 is no more than any two, so that a mean which was taken from a few rows does not count; 1 is all the same.
-    """
+    """Return for lags 1, 2, ... how much more alike rows are, 0 to 1, than any two rows of their stratum are."""
     longest = max(len(run) for of in strata for run in of)
     sums, counts, typical, own = np.zeros(longest), np.zeros(longest), 0.0, 0.0
     for of in strata:

@@ -128,8 +128,8 @@ def advise(found: Findings) -> Advice:
         reasons += [f"{_no_relation(found.modality, each)}; leave it out: {chosen}" for each in rest]
     if found.known:
         reasons += [
-            f"learning more of it would raise the held-out MRR with {_other(found, each)} from {each.before or 0.0:.3f} to "
-            f"{each.after:.3f}"
+            f"learning more of it would raise the held-out MRR with {_other(found, each)} "
+            f"from {each.before or 0.0:.3f} to {each.after:.3f}"
             for each in found.judged
             if found.modality in each.modalities and each.change is not None and each.change[0] > 0.0
         ]

@@ -181,7 +181,7 @@ def _rehearsed(
                     rows = np.sort(np.random.default_rng([seed, draw, *case]).choice(pairs.n, size, replace=False))
                     path = folder / "draw.safetensors"
                     drawn = {name: values[rows] for name, values in windows.items()}
-                    write_pairs(path, drawn, groups=pairs.groups[rows], rate_hz=pairs.rate_hz, units=pairs.units)
+                    write_pairs(path, drawn, groups=pairs.groups[rows])
                     with open_pairs(path) as part:
                         given.append(assess(open_store(store), part, sensor).recommendation)
                 yield f"{sensor} beside {partner}|recorded|{size}", dict(Counter(given))
