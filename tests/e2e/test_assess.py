@@ -1,4 +1,4 @@
-"""`edge-cmcl assess` as it is installed: it answers, changes nothing, and knows what belongs together on real data."""
+"""`edge-cmcl assess` as it is installed. How often it is wrong on real data: tests/bench/assess_rates.py."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_partner_that_the_recording_lacks_is_bad_input(device: Device, machine
 
 
 @pytest.mark.slow
-def test_on_real_sensors_assess_tells_what_belongs_together_at_every_size(
+def test_on_real_sensors_assess_tells_what_belongs_together(
     archive: Callable[[str], Path], run_cli: Callable[..., Any], tmp_path: Path
 ) -> None:
     data = prepared("utd_mhad", archive("utd_mhad"))
@@ -70,15 +70,12 @@ def test_on_real_sensors_assess_tells_what_belongs_together_at_every_size(
         assert pairs.groups is not None
         for sensor, partner in (("gyro", "acc"), ("depth", "skeleton")):
             windows = {name: pairs.read(name) for name in (sensor, partner)}
-            for size in (32, 100, 400):
+            for size, wrong, right in ((100, False, "learn"), (32, True, "do not learn")):
                 rows = np.sort(rng.choice(pairs.n, size, replace=False))
-                for wrong in (False, True):
-                    drawn = {name: values[rows] for name, values in windows.items()}
-                    if wrong:
-                        drawn[sensor] = rng.permutation(drawn[sensor])
-                    write_pairs(tmp_path / "drawn.safetensors", drawn, groups=pairs.groups[rows])
-                    asked = ("assess", "--modality", sensor, "--data", tmp_path / "drawn.safetensors")
-                    found = run_cli(*asked, "--store", tmp_path / "store", "--json").json
-                    right = ("do not learn", "unclear") if wrong else ("learn", "unclear")
-                    assert found["recommendation"] in right, (sensor, size, wrong, found["reasons"])
-                    assert size == 32 or wrong or found["recommendation"] == "learn", (sensor, size, found["reasons"])
+                drawn = {name: values[rows] for name, values in windows.items()}
+                if wrong:
+                    drawn[sensor] = rng.permutation(drawn[sensor])
+                write_pairs(tmp_path / "drawn.safetensors", drawn, groups=pairs.groups[rows])
+                asked = ("assess", "--modality", sensor, "--data", tmp_path / "drawn.safetensors")
+                found = run_cli(*asked, "--store", tmp_path / "store", "--json").json
+                assert found["recommendation"] == right, (sensor, found["reasons"])
