@@ -14,7 +14,12 @@ STREAMS := tests/bench/streams
 STREAM  ?= retrieval
 DATASETS := utd_mhad sisfall isl_myo sp_sw_har borealtc hydraulic
 
-.PHONY: help demo test bench compare data lint clean
+# Of `make fuzz`: inputs of each parser, made blindly and guided by coverage (needs Python 3.11), and flipped bits.
+EXECUTIONS ?= 200000
+GUIDED ?= 100000
+FLIPS ?= 10000
+
+.PHONY: help demo test bench compare data fuzz proof lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -37,6 +42,16 @@ data: $(STAMP)
 	@for name in $(DATASETS); do \
 	  test -d .bench/data/$$name || $(BIN)/edge-cmcl data prepare $$name --source ../shared/data/$$name.tar.xz --out .bench/data/$$name || exit; \
 	done
+
+fuzz: $(STAMP) ## Fuzz every parser, and flip 10,000 bits over a bundle and a store (under an hour)
+	$(ONE_CORE) $(BIN)/python tests/fuzz/parsers.py --executions $(EXECUTIONS)
+	$(ONE_CORE) $(BIN)/python tests/fuzz/flip_bits.py --flips $(FLIPS)
+ifneq ($(GUIDED),0)
+	$(PIP) --no-build-isolation --editable '.[fuzz]'
+	$(ONE_CORE) $(BIN)/python tests/fuzz/parsers.py --guided --executions $(GUIDED)
+endif
+
+proof: fuzz
 
 lint: $(STAMP) ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check .

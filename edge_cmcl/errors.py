@@ -11,8 +11,15 @@ EdgeCmclError                 1  a bug of ours, if it is ever raised bare
 ├── IntegrityError            4  bytes are not what they claim to be
 │   ├── DigestError              a blob does not match its digest
 │   ├── FormatError              a manifest, index or state file breaks its format
+│   ├── SignatureError           a signature is wrong, or is for something else
 │   └── ParityError              an exported model answers differently from its source
 ├── RefusedError              5  a guard said no
+│   ├── UnsignedError            a bundle that nobody has signed
+│   ├── UntrustedKeyError        signed, but by no key that is trusted here
+│   ├── RevokedKeyError          signed by a key that was revoked here
+│   ├── WrongDeviceError         a bundle bound to another device class
+│   ├── WrongBaseError           a bundle of another project or history
+│   └── OlderError               a bundle older than what the device had
 ├── RemoteError               6  the other side is away
 └── PlatformError             7  this machine cannot do it
     ├── StoreLockedError         another process writes to the store
@@ -24,9 +31,14 @@ EdgeCmclWarning                  the command goes on, and its user should know w
 
 from __future__ import annotations
 
+MAX_TEXT = 2000
+"""Characters of each part of an error."""
+
 
 class EdgeCmclError(Exception):
     """Base of all errors: what happened, what was expected, what came, and what to do about it.
+
+    What is absurdly long is cut, and control characters are escaped.
 
     Args:
         message: one sentence, naming the file or object.
@@ -38,11 +50,11 @@ class EdgeCmclError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, expected: str = "", got: str = "", hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.expected = expected
-        self.got = got
-        self.hint = hint
+        super().__init__(_shown(message))
+        self.message = _shown(message)
+        self.expected = _shown(expected)
+        self.got = _shown(got)
+        self.hint = _shown(hint)
 
     def __str__(self) -> str:
         parts = [self.message]
@@ -53,6 +65,17 @@ class EdgeCmclError(Exception):
         """Return the filled-in parts beside the message, in reading order."""
         named = {"expected": self.expected, "got": self.got, "to do": self.hint}
         return {name: text for name, text in named.items() if text}
+
+
+def _shown(text: str) -> str:
+    """Return `text`, which may quote a hostile file, as it can be printed.
+
+    It is cut where it is absurdly long, and what a terminal would obey or UTF-8 cannot hold is escaped.
+    """
+    shown = text[: MAX_TEXT + 1]
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in shown)
+    return shown if len(shown) <= MAX_TEXT else f"{shown[: MAX_TEXT - 3]}..."
 
 
 class UsageError(EdgeCmclError):
@@ -101,6 +124,10 @@ class FormatError(IntegrityError):
     """A manifest, index or state file breaks its format."""
 
 
+class SignatureError(IntegrityError):
+    """A signature is wrong, or is for something else."""
+
+
 class ParityError(IntegrityError):
     """An exported model answers differently from its source."""
 
@@ -109,6 +136,30 @@ class RefusedError(EdgeCmclError):
     """A guard said no."""
 
     exit_code = 5
+
+
+class UnsignedError(RefusedError):
+    """A bundle that nobody has signed."""
+
+
+class UntrustedKeyError(RefusedError):
+    """Signed, but by no key that is trusted here."""
+
+
+class RevokedKeyError(RefusedError):
+    """Signed by a key that was revoked here."""
+
+
+class WrongDeviceError(RefusedError):
+    """A bundle bound to another device class."""
+
+
+class WrongBaseError(RefusedError):
+    """A bundle of another project or history."""
+
+
+class OlderError(RefusedError):
+    """A bundle older than what the device had."""
 
 
 class RemoteError(EdgeCmclError):

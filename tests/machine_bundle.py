@@ -42,7 +42,7 @@ class Machine:
 
     Attributes:
         folder: a project with its run; read only.
-        bundle: knows vibration (universal encoder) and current (conv encoder).
+        bundle: signed with `key`; knows vibration (universal encoder) and current (conv encoder).
         new: pairs file of acoustic, vibration and current, with labels: what the device learns from.
         test: pairs file of every sensor on another day.
     """
@@ -52,6 +52,15 @@ class Machine:
     @property
     def bundle(self) -> Path:
         return self.folder / "base.tar"
+
+    @property
+    def key(self) -> Path:
+        """The private key that has signed the bundle."""
+        return self.folder / "machine.key"
+
+    @property
+    def public_key(self) -> Path:
+        return self.folder / "machine.key.pub"
 
     @property
     def new(self) -> Path:
@@ -76,16 +85,26 @@ def make_machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
         if not folder.exists():
             making = shared / "machine-making"
             making.mkdir()
-            _make(making)
+            _make(making, PROJECT)
             making.rename(folder)
     return Machine(folder)
 
 
-def _make(folder: Path) -> None:
+def make_small(folder: Path) -> Machine:
+    """Make a machine whose model is as small as it can be, in the empty `folder`, and return it."""
+    _make(folder, PROJECT.replace('name = "machine"', 'name = "machine"\nembedding_dim = 16\nwidth = 120'))
+    return Machine(folder)
+
+
+def _make(folder: Path, project: str) -> None:
     write_simulated(folder / "base.safetensors", 240, ("vibration", "current"), seed=1)
     write_simulated(folder / "new.safetensors", 240, ("acoustic", "vibration", "current"), seed=2)
     write_simulated(folder / "test.safetensors", 120, seed=99)
-    (folder / "edge-cmcl.toml").write_text(PROJECT)
-    for arguments in (["train", ".", "--run", "run"], ["export", "run", "--out", "base.tar"]):
+    (folder / "edge-cmcl.toml").write_text(project)
+    for arguments in (
+        ["train", ".", "--run", "run"],
+        ["keys", "generate", "--out", "machine.key"],
+        ["export", "run", "--out", "base.tar", "--key", "machine.key"],
+    ):
         done = subprocess.run([EDGE_CMCL, *arguments], cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

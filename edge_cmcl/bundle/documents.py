@@ -9,7 +9,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+)
 from pydantic.alias_generators import to_camel
 
 from edge_cmcl.bundle import limits
@@ -37,6 +45,12 @@ class OciModel(BaseModel):
     """A document of the OCI image specification: camelCase on disk, unknown fields kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel, populate_by_name=True)
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out fields of ours that have no value; what another tool wrote stays, null included."""
+        kept = self.model_extra or {}
+        return {name: value for name, value in dump(self).items() if value is not None or name in kept}
 
 
 class OwnModel(BaseModel):
@@ -76,7 +90,7 @@ class Index(OciModel):
     """The tags of a layout: `index.json`."""
 
     schema_version: Literal[2]
-    media_type: Literal["application/vnd.oci.image.index.v1+json"] | None = OCI_INDEX
+    media_type: Literal["application/vnd.oci.image.index.v1+json"] = OCI_INDEX
     manifests: Annotated[tuple[Descriptor, ...], Field(max_length=limits.MAX_INDEX_ENTRIES)]
     annotations: Annotations | None = None
 
@@ -158,8 +172,7 @@ class State(BaseModel):
 
 def to_json(document: BaseModel) -> bytes:
     """Return the canonical bytes of an OCI document or of one of ours."""
-    fields = document.model_dump(by_alias=True, exclude_none=isinstance(document, OciModel))
-    data = canonical(fields)
+    data = canonical(document.model_dump(by_alias=True))
     if len(data) > limits.MAX_DOCUMENT_BYTES:
         name = type(document).__name__.lower()
         raise FormatError(
@@ -219,8 +232,7 @@ def _without_check(index: Index) -> Index:
 
 def state_to_json(state: State) -> bytes:
     """Return the bytes of `state.json`: the state and a checksum, because no digest names this file."""
-    fields: dict[str, Any] = state.model_dump(by_alias=True)
-    return canonical({**fields, "check": digest_of(canonical(fields))})
+    return sealed(state)
 
 
 def state_from_json(data: bytes, name: str) -> State:
@@ -229,17 +241,29 @@ def state_from_json(data: bytes, name: str) -> State:
     Raises:
         FormatError: it breaks its format or does not match its checksum.
     """
+    return unsealed(State, data, name, "restore it from a backup, or move it away and install again")
+
+
+def sealed(document: BaseModel) -> bytes:
+    """Return the canonical bytes of a document that no digest names, with a checksum of its own in `check`."""
+    fields: dict[str, Any] = document.model_dump(by_alias=True)
+    return canonical({**fields, "check": digest_of(canonical(fields))})
+
+
+def unsealed(kind: type[Model], data: bytes, name: str, hint: str) -> Model:
+    """Parse a document that `sealed` wrote; `hint` says what to do about a damaged one.
+
+    Raises:
+        FormatError: it breaks its format or does not match its checksum.
+    """
     fields = parse(data, name)
     found = fields.pop("check", None) if isinstance(fields, dict) else None
     bare = canonical(fields)
     if found != digest_of(bare):
-        raise FormatError(
-            f"{name} does not match its checksum",
-            expected=digest_of(bare),
-            got=str(found)[:80],
-            hint="the disk changed it: restore it from a backup, or move it away and install again",
-        )
-    return from_json(State, bare, name)
+        expected, got = digest_of(bare), str(found)[:80]
+        hint = f"the disk changed it: {hint}"
+        raise FormatError(f"{name} does not match its checksum", expected=expected, got=got, hint=hint)
+    return from_json(kind, bare, name)
 
 
 def _first_errors(error: ValidationError) -> str:

@@ -37,6 +37,10 @@ MAX_BUNDLE_FILES = 16384
 MAX_TENSOR_HEADER_BYTES = MIB
 MAX_DEPTH = 32
 """Nesting of a JSON document."""
+MAX_VALUES = 1 << 17
+"""Commas and opening brackets of a JSON document, so values, too: parsed, a value takes a hundred times its bytes."""
+MAX_MEMBERS = 1 << 14
+"""Members of one JSON array or object: each wrong one costs a kilobyte to report."""
 MAX_INTEGER = 2**53 - 1
 """Largest integer in a JSON document: beyond it, readers in other languages lose digits."""
 MAX_FREE_BYTES = 256 * 1024
@@ -61,3 +65,13 @@ MAX_GOLDEN_BYTES = 4 * 4 * MAX_WINDOW_VALUES + 4 * MIB
 MAX_RANK = 5
 MAX_ATTACHMENT_BYTES = 4 * MIB
 """One blob of an attachment (a signature, a device's judgement)."""
+
+MAX_SIGNATURE_BYTES = 64 * 1024
+"""Each of the small documents of a signature: its manifest, the envelope, the keys."""
+MAX_SIGNATURES = 8
+"""Signatures, and likewise public keys, of one manifest."""
+MAX_ROTATIONS = 32
+"""Rotations that come with a signature: the latest ones of its keys."""
+MAX_KEYS = 256
+"""Keys that one place knows, revoked ones included."""
+MAX_KEY_FILE_BYTES = 4096

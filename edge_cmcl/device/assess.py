@@ -163,7 +163,7 @@ def _look(
         clock = Clock()
         cache = OutputCache(folder)
         device = store.state().device_id
-        request = Request(model, part, device, cache, max_drift, 0, float("inf"), clock, told)
+        request = Request(model, part, device, cache, max_drift, False, 0, float("inf"), clock, told)
         rehearsal = attempt(request, small, folder)
         memory, seconds, power = peak_memory_bytes(), dict(clock.seconds), meter.read()
         features = _features(model, part, small, cache)

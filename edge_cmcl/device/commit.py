@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edge_cmcl.bundle import Generation, Loaded, Store
+from edge_cmcl.bundle.documents import Descriptor
 from edge_cmcl.bundle.tags import generation_tag
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.self_test import self_test
+from edge_cmcl.device.signing import signed
 from edge_cmcl.device.store import CURRENT, raise_counter
 from edge_cmcl.device.trial import begun
+from edge_cmcl.errors import ParityError, RefusedError
 
 
 def commit_on_trial(store: Store, parent: str, generation: Generation) -> str:
-    """Make `generation`, whose blobs are in the store, current and begin its trial; return its manifest digest.
+    """Sign `generation`, whose blobs are in the store, make it current and begin its trial; return its digest.
 
     Args:
         store: the device store; its writer lock is held.
@@ -22,17 +25,34 @@ def commit_on_trial(store: Store, parent: str, generation: Generation) -> str:
         generation: its document.
 
     Raises:
-        RefusedError, ParityError, IntegrityError: what came back from the disk does not pass its self-test.
+        RefusedError: it does not pass its self-test.
+        DigestError: it came back from the disk damaged.
+        FormatError: the keys of this device are damaged.
         StorageError: the file system refused; the tags are as they were.
     """
 
-    def accept(new: Loaded) -> None:
-        self_test(Model(new))  # as it came back from the disk
+    def accept(new: Loaded) -> dict[str, Descriptor]:
+        _check(new)
+        signature = signed(store, new)
         store.save_state(begun(store.state(), parent, new.digest, generation.created))
+        return signature
 
     digest = store.commit(generation, [CURRENT, generation_tag(generation)], accept)
     raise_counter(store, generation.counter)
     return digest
+
+
+def _check(new: Loaded) -> None:
+    """Test a generation as it came back from the disk."""
+    try:
+        self_test(Model(new))
+    except ParityError as error:
+        raise RefusedError(
+            f"the new generation was not committed, for it fails its self-test: {error.message}",
+            expected=error.expected,
+            got=error.got,
+            hint="this device does not compute the same twice: check its memory and its power supply",
+        ) from error
 
 
 @contextmanager

@@ -103,7 +103,7 @@ def _base(folder: Path, train: Path) -> Path:
     (folder / "edge-cmcl.toml").write_text(PROJECT.format(train=train.resolve()))
     run_command("train", ".", "--run", "run", cwd=folder)
     run_command("export", "run", "--out", "base.tar", cwd=folder)
-    run_command("install", "base.tar", "--store", "store", cwd=folder)
+    run_command("install", "base.tar", "--allow-unsigned", "--store", "store", cwd=folder)
     return folder / "store"
 
 

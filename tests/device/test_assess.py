@@ -39,7 +39,7 @@ def ask(store: Store, folder: Path, windows: Windows, modality: str = "acoustic"
 def useful(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Assessment]:
     """A store, and the assessment on it of acoustic beside vibration and the labels."""
     root = tmp_path_factory.mktemp("useful") / "store"
-    install(machine.bundle, root)
+    install(machine.bundle, root, trust=machine.public_key)
     store = open_store(root)
     with open_pairs(machine.new) as pairs:
         return store, assess(store, pairs, "acoustic", partners=["vibration", "text"])

@@ -1,4 +1,4 @@
-"""What lies in the folder of a store, and removing one that was made in vain."""
+"""What lies in a store's folder, and removing a store that was made in vain (FORMAT.md, "Files")."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from edge_cmcl.bundle.twofold import copy_of
 from edge_cmcl.durable import storage_errors
 
 STATE_FILE = "state.json"
+KEYS_FOLDER = "keys"
 
 _FILES = (
     *(LAYOUT_FILE, INDEX_FILE, STATE_FILE, LOCK_FILE),
     *(copy_of(Path(name)).name for name in (INDEX_FILE, STATE_FILE)),
 )
+_FOLDERS = ("blobs", KEYS_FOLDER)
 
 
 def discard(root: Path) -> None:
@@ -32,7 +34,8 @@ def discard(root: Path) -> None:
         with storage_errors(root):
             for name in _FILES:
                 (root / name).unlink(missing_ok=True)
-            shutil.rmtree(root / "blobs", ignore_errors=True)
+            for name in _FOLDERS:
+                shutil.rmtree(root / name, ignore_errors=True)
             with suppress(OSError):
                 root.rmdir()
 
@@ -41,4 +44,4 @@ def strangers(root: Path) -> list[str]:
     """Return what lies in `root` and does not belong to a store, not even to one whose creation was cut short."""
     if not root.is_dir():
         return [f"a file named {root.name}"]
-    return sorted(p.name for p in root.iterdir() if p.name not in {*_FILES, "blobs"} and not p.name.endswith(".tmp"))
+    return sorted(p.name for p in root.iterdir() if p.name not in (*_FILES, *_FOLDERS) and not p.name.endswith(".tmp"))
