@@ -103,7 +103,7 @@ def printed(example: Example, start: str) -> str:
 
 
 def test_the_example_of_the_readme_runs_as_it_stands_there(example: Example) -> None:
-    assert [line.split()[1] for line in example.printed][-3:] == ["status", "data", "classify"]
+    assert [line.split()[1] for line in example.printed][-3:] == ["confirm", "data", "classify"]
     project = load_project(example.folder)
     assert {name: (table.unit, table.rate_hz) for name, table in project.modality.items()} == {
         "current": ("A/10", 100.0),
