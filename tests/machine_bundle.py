@@ -76,12 +76,13 @@ def make_machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
         if not folder.exists():
             making = shared / "machine-making"
             making.mkdir()
-            _make(making)
+            write_machine(making)
             making.rename(folder)
     return Machine(folder)
 
 
-def _make(folder: Path) -> None:
+def write_machine(folder: Path) -> None:
+    """Make in the empty `folder` what `Machine` describes, by the installed command."""
     write_simulated(folder / "base.safetensors", 240, ("vibration", "current"), seed=1)
     write_simulated(folder / "new.safetensors", 240, ("acoustic", "vibration", "current"), seed=2)
     write_simulated(folder / "test.safetensors", 120, seed=99)

@@ -1,0 +1,112 @@
+"""Whether a store is sound after whatever happened to it, and which state it is in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edge_cmcl.bundle import Layout, Store
+from edge_cmcl.bundle.contents import check_contents
+from edge_cmcl.bundle.documents import ATTACHMENT_TAG
+from edge_cmcl.device.model import Model
+from edge_cmcl.device.self_test import self_test
+from edge_cmcl.device.status import status
+from edge_cmcl.device.store import CURRENT
+from edge_cmcl.device.trial import trial_of
+
+Summary = dict[str, Any]
+
+EMPTY: Summary = {"current": None}
+"""The summary of a folder in which nothing is installed."""
+
+
+def summary(root: Path) -> Summary:
+    """Check everything in the store at `root` and return what its user would tell two states apart by.
+
+    Every generation that a tag leads to is read and verified, the state is read, `status` answers, and the generation
+    in use passes its self-test. Changes nothing.
+
+    Raises:
+        EdgeCmclError, AssertionError: the store is not sound.
+    """
+    if not (root / "oci-layout").is_file():
+        return EMPTY
+    store = Store(root)
+    state, tags = store.state(), store.tags()
+    named = [tag for tag in tags if not ATTACHMENT_TAG.fullmatch(tag)]
+    generations = store.history(*named)
+    for loaded in generations:
+        check_contents(loaded)
+    if CURRENT not in tags:
+        assert not generations, f"generations without a current one: {tags}"
+        return EMPTY
+    current = store.load(CURRENT)
+    shown = status(store)
+    assert shown["generation"] == current.digest
+    self_test(Model(current, threads=1))
+    trial = trial_of(state, current.digest)
+    if trial is not None:
+        assert store.has(str(trial.previous)), "what a failed trial returns to is gone"
+    return {
+        "current": current.digest,
+        "device": bool(state.device_id),
+        "trial": trial and {"digest": trial.digest, "previous": trial.previous},
+        "reverted": state.reverted and state.reverted.digest,
+        "highest": max(state.highest_counter, current.generation.counter),
+        "tags": {tag: tags[tag] for tag in sorted(tags)},
+        "generations": sorted(loaded.digest for loaded in generations),
+    }
+
+
+def debris(root: Path) -> list[str]:
+    """Return what is in the store's folder after the next writer's start that is not the store's.
+
+    Blobs that nothing needs are no debris but garbage (`garbage`): a killed writer may leave some until the next gc.
+    """
+    if not root.exists():
+        return []
+    if (root / "oci-layout").is_file():
+        with Store(root).writer():
+            pass
+    names = (str(path.relative_to(root)) for path in root.rglob("*"))
+    return sorted(name for name in names if name.startswith("work-") or name.endswith(".tmp"))
+
+
+def garbage(root: Path) -> list[str]:
+    """Return the blobs in the store at `root` that no generation and no attachment needs."""
+    if not (root / "oci-layout").is_file():
+        return sorted(str(path.relative_to(root)) for path in (root / "blobs").rglob("*") if path.is_file())
+    layout = Layout(root)
+    needed = set()
+    for tag, digest in layout.tags().items():
+        for loaded in layout.history(digest) if not ATTACHMENT_TAG.fullmatch(tag) else ():
+            manifest = loaded.manifest
+            needed |= {loaded.digest, manifest.config.digest, *(layer.digest for layer in manifest.layers)}
+    return sorted(path.name for path in layout.blob_path("").iterdir() if f"sha256:{path.name}" not in needed)
+
+
+def named(found: Summary, known: Summary, new: str = "NEW") -> Summary:
+    """Return `found` with every digest that `known` has not, and each tag made for one, called `new`.
+
+    A new generation has another digest in every run, since its document says when it was made.
+    """
+    there = set(known.get("generations", ()))
+
+    def name(digest: Any) -> Any:
+        return digest if digest is None or digest in there else new
+
+    if found["current"] is None:
+        return found
+    trial = found["trial"]
+    tags = {
+        (tag if digest in there or not tag.startswith("generation-") else f"generation-{new}"): name(digest)
+        for tag, digest in found["tags"].items()
+    }
+    return {
+        **found,
+        "current": name(found["current"]),
+        "reverted": name(found["reverted"]),
+        "trial": trial and {key: name(digest) for key, digest in trial.items()},
+        "tags": dict(sorted(tags.items())),
+        "generations": sorted(name(digest) for digest in found["generations"]),
+    }
