@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edge_cmcl.data import Pairs, open_pairs, write_pairs
     from edge_cmcl.device.evaluate import evaluate
+    from edge_cmcl.device.generations import rollback
     from edge_cmcl.device.learner import UpdateReport, update
     from edge_cmcl.device.model import Model
     from edge_cmcl.device.opening import open_model
-    from edge_cmcl.device.store import install, open_store, rollback
+    from edge_cmcl.device.store import install, open_store
     from edge_cmcl.device.use import classify, joint_embeddings, retrieve
     from edge_cmcl.errors import EdgeCmclError
 
@@ -40,7 +41,7 @@ _HOMES = {
     "open_pairs": "data",
     "open_store": "device.store",
     "retrieve": "device.use",
-    "rollback": "device.store",
+    "rollback": "device.generations",
     "update": "device.learner",
     "write_pairs": "data",
 }

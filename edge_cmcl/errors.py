@@ -16,6 +16,8 @@ EdgeCmclError                 1  a bug of ours, if it is ever raised bare
     ├── StoreLockedError         another process writes to the store
     ├── StorageError             read-only, full or forbidden
     └── MissingExtraError        a part of edge-cmcl that is not installed
+
+EdgeCmclWarning                  the command goes on, and its user should know why it might not have
 """
 
 from __future__ import annotations
@@ -121,3 +123,7 @@ class StorageError(PlatformError):
 
 class MissingExtraError(PlatformError):
     """A part of edge-cmcl that is not installed here."""
+
+
+class EdgeCmclWarning(UserWarning):
+    """The command goes on, and its user should know why it might not have."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_cmcl.bundle.documents import ATTACHMENT_TAG, Manifest, from_json
 from edge_cmcl.bundle.layout import Layout, Loaded
-from edge_cmcl.bundle.store import GENERATION_TAG, Store
+from edge_cmcl.bundle.store import Store
+from edge_cmcl.bundle.tags import GENERATION_TAG, free_tag
 from edge_cmcl.durable import storage_errors, sync_folder
 
 _HEX = 64
@@ -41,8 +42,9 @@ class Collected:
 def collect(store: Store, generations: Iterable[Loaded], kept: Iterable[str]) -> Collected:
     """Remove every generation of `generations` that is not in `kept`, and every blob that nothing needs any more.
 
-    First the tags, in one replacement of `index.json`; then the manifests; then the rest. After a kill in between, the
-    next collection removes what is left.
+    First the tags, in one replacement of `index.json`, in which a generation that stays and was found only through one
+    that goes gets a tag of its own; then the manifests; then the rest. After a kill in between, the next collection
+    removes what is left.
 
     Args:
         store: the store; its writer lock is held.
@@ -53,13 +55,18 @@ def collect(store: Store, generations: Iterable[Loaded], kept: Iterable[str]) ->
         DigestError, FormatError: something that is to be kept is damaged; nothing was removed.
         StorageError: the file system refused.
     """
+    generations = list(generations)
     named = {digest for tag, digest in store.tags().items() if not _collectable(tag)}
     wanted = {*kept, *named}
     doomed = [loaded.digest for loaded in generations if loaded.digest not in wanted]
     with ExitStack() as locks, storage_errors(store.root):
         free = [digest for digest in doomed if _unused(store.blob_path(digest), locks)]
-        needed = _needed(store, [loaded for loaded in generations if loaded.digest not in free])
-        store.drop_tags(tag for tag, digest in store.tags().items() if _about(tag, digest) in free)
+        staying = {loaded.digest: loaded for loaded in generations if loaded.digest not in free}
+        needed = _needed(store, staying.values())
+        tags = {tag: digest for tag, digest in store.tags().items() if _about(tag, digest) not in free}
+        lost = _unreachable(staying, tags.values())
+        entries = {free_tag(loaded, store.tags()): loaded.descriptor for loaded in lost}
+        store.move_tags(entries, drop=store.tags().keys() - tags.keys())
         removed = [size for path in _garbage(store, needed, free) if (size := _remove(path)) is not None]
         sync_folder(store.blob_path(""))
     held = tuple(digest for digest in doomed if digest not in free)
@@ -99,6 +106,18 @@ def _about(tag: str, digest: str) -> str:
     """Return the generation that a tag belongs to: of an attachment, the one that it says something about."""
     match = ATTACHMENT_TAG.fullmatch(tag)
     return f"sha256:{match[1]}" if match else digest
+
+
+def _unreachable(staying: Mapping[str, Loaded], tagged: Iterable[str]) -> list[Loaded]:
+    """Return the generations that neither a tag leads to nor another one that stays, but for other such ones."""
+    waiting, seen = [digest for digest in tagged if digest in staying], set[str]()
+    while waiting:
+        digest = waiting.pop()
+        if digest not in seen:
+            seen.add(digest)
+            waiting += [parent for parent in staying[digest].generation.parents if parent in staying]
+    parents = {parent for digest in staying.keys() - seen for parent in staying[digest].generation.parents}
+    return [loaded for digest, loaded in staying.items() if digest not in seen | parents]
 
 
 def _unused(path: Path, locks: ExitStack) -> bool:

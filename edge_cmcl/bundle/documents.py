@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 
 from edge_cmcl.bundle import limits
 from edge_cmcl.bundle.canonical import canonical, digest_of, parse
-from edge_cmcl.bundle.media_types import OCI_INDEX, OCI_MANIFEST, TAG_ANNOTATION
+from edge_cmcl.bundle.media_types import CHECK_ANNOTATION, OCI_INDEX, OCI_MANIFEST, TAG_ANNOTATION
 from edge_cmcl.errors import FormatError
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -184,6 +184,37 @@ def from_json(kind: type[Model], data: bytes, name: str) -> Model:
             got=_first_errors(error),
             hint="it is damaged, or was written by a newer edge-cmcl: get it again, or update this one",
         ) from error
+
+
+def index_to_json(index: Index) -> bytes:
+    """Return the bytes of a store's `index.json`: with a checksum, because no digest names this file."""
+    bare = _without_check(index)
+    check = {CHECK_ANNOTATION: digest_of(to_json(bare))}
+    return to_json(bare.model_copy(update={"annotations": {**(bare.annotations or {}), **check}}))
+
+
+def index_from_json(data: bytes, name: str) -> Index:
+    """Parse `index.json`; one that another tool wrote has no checksum.
+
+    Raises:
+        FormatError: it breaks its format or does not match its checksum.
+    """
+    index = from_json(Index, data, name)
+    found = (index.annotations or {}).get(CHECK_ANNOTATION)
+    expected = digest_of(to_json(_without_check(index)))
+    if found not in (None, expected):
+        raise FormatError(
+            f"{name} does not match its checksum",
+            expected=expected,
+            got=str(found)[:80],
+            hint="the disk changed it: install the bundle again, into a new store if need be",
+        )
+    return index
+
+
+def _without_check(index: Index) -> Index:
+    others = {key: value for key, value in (index.annotations or {}).items() if key != CHECK_ANNOTATION}
+    return index.model_copy(update={"annotations": others or None})
 
 
 def state_to_json(state: State) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edge_cmcl.bundle import limits
 from edge_cmcl.bundle.canonical import parse
-from edge_cmcl.bundle.documents import ATTACHMENT_TAG, Descriptor, Index, Manifest, from_json
+from edge_cmcl.bundle.documents import ATTACHMENT_TAG, Descriptor, Index, Manifest, from_json, index_from_json
 from edge_cmcl.bundle.generation import Generation, check_manifest, generation_from_json
 from edge_cmcl.bundle.media_types import BUNDLE, OCI_MANIFEST
 from edge_cmcl.bundle.reading import missing_blob, open_regular, read_file, verified_chunks
@@ -112,10 +112,10 @@ class Layout:
         """Read `index.json`.
 
         Raises:
-            FormatError: it breaks its format.
+            FormatError: it breaks its format or checksum.
         """
         data = read_file(self.root / INDEX_FILE, limits.MAX_DOCUMENT_BYTES)
-        return from_json(Index, data, f"{self.name}: {INDEX_FILE}")
+        return index_from_json(data, f"{self.name}: {INDEX_FILE}")
 
     def tags(self) -> dict[str, str]:
         """Return the manifest digest of each tag, attachments (`sha256-HEX.sig`) included."""

@@ -32,3 +32,5 @@ ROLES = {
 TAG_ANNOTATION = "org.opencontainers.image.ref.name"
 ROLE_ANNOTATION = "vnd.edge-cmcl.role"
 MODALITY_ANNOTATION = "vnd.edge-cmcl.modality"
+CHECK_ANNOTATION = "vnd.edge-cmcl.check"
+"""Of a store's index: the digest of the canonical index without this annotation."""

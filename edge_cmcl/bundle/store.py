@@ -1,7 +1,8 @@
 """The store: a layout that grows by whole generations, with one writer at a time (FORMAT.md, "Store").
 
 Blobs and manifests are written once and first; `index.json` is replaced last. Whatever instant the power fails at,
-the tags point to whole generations: the old ones or the new one. A document that could not be read back is not written.
+the tags point to whole generations: the old ones or the new one. A document that could not be read back is not written,
+and the two that change are kept twice.
 """
 
 from __future__ import annotations
@@ -9,10 +10,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from edge_cmcl.bundle import limits
 from edge_cmcl.bundle.canonical import canonical, digest_of
 from edge_cmcl.bundle.documents import (
     TAG,
@@ -20,25 +20,24 @@ from edge_cmcl.bundle.documents import (
     Index,
     Manifest,
     State,
-    from_json,
+    index_from_json,
+    index_to_json,
     state_from_json,
     state_to_json,
     to_json,
 )
 from edge_cmcl.bundle.generation import Generation, generation_from_json, layers_of
 from edge_cmcl.bundle.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, Layout, Loaded
-from edge_cmcl.bundle.lock import LOCK_FILE, locked
+from edge_cmcl.bundle.lock import locked
 from edge_cmcl.bundle.media_types import BUNDLE, GENERATION, OCI_MANIFEST
-from edge_cmcl.bundle.reading import check_size, read_file
+from edge_cmcl.bundle.reading import check_size
+from edge_cmcl.bundle.store_folder import STATE_FILE, strangers
+from edge_cmcl.bundle.tags import GENERATION_TAG
+from edge_cmcl.bundle.twofold import copy_of, read_either, write_twice
 from edge_cmcl.durable import make_folder, storage_errors, sync_folder, write_bytes
 from edge_cmcl.errors import DigestError, EdgeCmclError, FormatError, ModelError, UsageError
 
-STATE_FILE = "state.json"
-GENERATION_TAG = "generation-"
-"""Tags that begin so keep a generation findable whose successors, if it has any, are not in the store."""
-
 _WORK = "work-"
-_OWN_NAMES = {LAYOUT_FILE, INDEX_FILE, STATE_FILE, LOCK_FILE, "blobs"}
 
 
 class Store(Layout):
@@ -61,18 +60,18 @@ class Store(Layout):
         root = Path(root)
         if (root / LAYOUT_FILE).is_file():  # written last, so the store is complete
             return cls(root)
-        strangers = _strangers(root) if root.exists() else []
-        if strangers:
+        found = strangers(root) if root.exists() else []
+        if found:
             raise ModelError(
                 f"{root} is not a store and not empty",
                 expected="an empty or new folder, or a store",
-                got=", ".join(strangers[:5]),
+                got=", ".join(found[:5]),
                 hint="choose another folder with --store",
             )
         make_folder(root / "blobs" / "sha256")
         with locked(root):
             if not (root / LAYOUT_FILE).is_file():
-                write_bytes(root / INDEX_FILE, to_json(Index.of()))
+                write_twice(root / INDEX_FILE, index_to_json(Index.of()))
                 write_bytes(root / LAYOUT_FILE, canonical({"imageLayoutVersion": LAYOUT_VERSION}))
         return cls(root)
 
@@ -155,7 +154,7 @@ class Store(Layout):
         entry = Descriptor(media_type=OCI_MANIFEST, digest=digest, size=len(data), artifact_type=BUNDLE)
         if accept is not None:
             accept(self.load_manifest(digest))
-        self._move_tags(dict.fromkeys(tags, entry), self._superseded(generation))
+        self._point(dict.fromkeys(tags, entry), generation)
         return digest
 
     def check_newer(self, generation: Generation) -> None:
@@ -188,31 +187,55 @@ class Store(Layout):
         """
         self._need_lock()
         loaded = self.load(ref)
-        self._move_tags({tag: loaded.descriptor}, drop)
+        self.move_tags({tag: loaded.descriptor}, drop)
         return loaded.digest
 
-    def drop_tags(self, tags: Iterable[str]) -> None:
-        """Remove tags in one replacement of `index.json`; what they pointed to stays.
+    def move_tags(self, entries: Mapping[str, Descriptor], drop: Iterable[str] = ()) -> None:
+        """Set tags to verified manifests and remove others, in one replacement of `index.json`.
+
+        Args:
+            entries: the manifest that each tag shall point to.
+            drop: tags to remove first; one that is not there is no error.
 
         Raises:
-            StorageError: the file system refused.
+            UsageError: a tag is not valid.
+            StorageError: the file system refused; the tags are as they were.
         """
         self._need_lock()
         index = self.index()
-        for tag in tags:
+        for tag in drop:
             index = index.without_tag(tag)
+        for tag, entry in entries.items():
+            if not TAG.fullmatch(tag):
+                expected = "1 to 128 letters, digits and . _ -, not beginning with . or -"
+                raise UsageError(f"{tag[:140]!r} is not a tag", expected=expected, got=repr(tag[:140]))
+            index = index.with_tag(tag, entry)
         self._write_index(index)
 
-    def state(self) -> State:
-        """Read `state.json`; a store that has none yet is in the default state.
+    def index(self) -> Index:
+        """Read `index.json`, or its copy where it is damaged.
 
         Raises:
-            FormatError: it breaks its format or its checksum.
+            FormatError: both break their format or checksum.
+
+        Warns:
+            DamagedFileWarning: the copy was used.
+        """
+        return read_either(self.root / INDEX_FILE, index_from_json)
+
+    def state(self) -> State:
+        """Read `state.json`, or its copy where it is damaged; a store that has none yet is in the default state.
+
+        Raises:
+            FormatError: both break their format or checksum.
+
+        Warns:
+            DamagedFileWarning: the copy was used.
         """
         path = self.root / STATE_FILE
-        if not path.exists():
+        if not path.exists() and not copy_of(path).exists():
             return State()
-        return state_from_json(read_file(path, limits.MAX_DOCUMENT_BYTES), str(path))
+        return read_either(path, state_from_json)
 
     def save_state(self, state: State) -> None:
         """Replace `state.json`.
@@ -223,7 +246,7 @@ class Store(Layout):
         self._need_lock()
         data = state_to_json(state)
         state_from_json(data, "the new state")
-        write_bytes(self.root / STATE_FILE, data)
+        write_twice(self.root / STATE_FILE, data)
 
     def adopt(self, loaded: Loaded, blobs: Iterable[Descriptor], entries: Mapping[str, Descriptor]) -> None:
         """Move verified blobs of a generation in a `scratch` folder into the store; then set tags, as `commit` does.
@@ -242,7 +265,7 @@ class Store(Layout):
             for blob in blobs:
                 loaded.layout.blob_path(blob.digest).replace(self.blob_path(blob.digest))
             sync_folder(target)
-        self._move_tags(entries, self._superseded(loaded.generation))
+        self._point(entries, loaded.generation)
 
     def _need_lock(self) -> None:
         if not self._lock_depth:
@@ -261,28 +284,17 @@ class Store(Layout):
             return False
         return True
 
-    def _superseded(self, generation: Generation) -> list[str]:
-        """Return the tags that only kept the parents of `generation` findable, which it does itself now."""
+    def _point(self, entries: Mapping[str, Descriptor], generation: Generation) -> None:
+        """Set the tags of a new generation; those end that only kept its parents findable, which it does itself now."""
         tags = self.tags().items()
-        return [tag for tag, digest in tags if tag.startswith(GENERATION_TAG) and digest in generation.parents]
-
-    def _move_tags(self, entries: Mapping[str, Descriptor], drop: Iterable[str]) -> None:
-        if not entries:
-            return
-        index = self.index()
-        for tag in drop:
-            index = index.without_tag(tag)
-        for tag, entry in entries.items():
-            if not TAG.fullmatch(tag):
-                expected = "1 to 128 letters, digits and . _ -, not beginning with . or -"
-                raise UsageError(f"{tag[:140]!r} is not a tag", expected=expected, got=repr(tag[:140]))
-            index = index.with_tag(tag, entry)
-        self._write_index(index)
+        superseded = [tag for tag, digest in tags if tag.startswith(GENERATION_TAG) and digest in generation.parents]
+        if entries:
+            self.move_tags(entries, superseded)
 
     def _write_index(self, index: Index) -> None:
-        data = to_json(index)
-        from_json(Index, data, "the new index")
-        write_bytes(self.root / INDEX_FILE, data)
+        data = index_to_json(index)
+        index_from_json(data, "the new index")
+        write_twice(self.root / INDEX_FILE, data)
 
     def _sweep(self) -> None:
         with storage_errors(self.root):
@@ -291,28 +303,3 @@ class Store(Layout):
             for parent in (self.root, self.blob_path("")):
                 for left in parent.glob(".*.tmp"):
                     left.unlink(missing_ok=True)
-
-
-def discard(root: Path) -> None:
-    """Remove the store at `root`, made in vain: one with a tag stays, and so do files that are none of a store's.
-
-    Raises:
-        StoreLockedError: another process writes to it.
-        StorageError: the file system refused.
-    """
-    with locked(root):
-        if (root / LAYOUT_FILE).is_file() and Layout(root).tags():
-            return
-        with storage_errors(root):
-            for name in (LAYOUT_FILE, INDEX_FILE, STATE_FILE, LOCK_FILE):
-                (root / name).unlink(missing_ok=True)
-            shutil.rmtree(root / "blobs", ignore_errors=True)
-            with suppress(OSError):
-                root.rmdir()
-
-
-def _strangers(root: Path) -> list[str]:
-    """Return what lies in `root` and does not belong to a store, not even to one whose creation was cut short."""
-    if not root.is_dir():
-        return [f"a file named {root.name}"]
-    return sorted(p.name for p in root.iterdir() if p.name not in _OWN_NAMES and not p.name.endswith(".tmp"))

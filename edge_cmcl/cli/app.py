@@ -31,12 +31,13 @@ from edge_cmcl.cli import (
     data_commands,
     demo_commands,
     device_commands,
+    generation_commands,
     host_commands,
     project_commands,
     report_commands,
     use_commands,
 )
-from edge_cmcl.cli.console import show_failure
+from edge_cmcl.cli.console import show_failure, show_warnings
 from edge_cmcl.cli.failures import Terminated, describe
 
 _GROUPS = [
@@ -44,6 +45,7 @@ _GROUPS = [
     data_commands.app,
     host_commands.app,
     device_commands.app,
+    generation_commands.app,
     use_commands.app,
     compare_commands.app,
     report_commands.app,
@@ -81,6 +83,7 @@ def main() -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:  # under nohup, SIGHUP stays ignored
             signal.signal(number, _terminate)
+    show_warnings()
     sys.exit(_run())
 
 

@@ -14,6 +14,7 @@ from pathlib import PurePath
 from typing import Any, TextIO
 
 from edge_cmcl.cli.failures import Failure
+from edge_cmcl.errors import EdgeCmclWarning
 from edge_cmcl.progress import Progress
 
 _claimed: list[TextIO] = []
@@ -101,9 +102,7 @@ def _cell(value: object) -> str:
 
 @contextmanager
 def warned() -> Iterator[list[str]]:
-    """Show each warning about a recording on stderr, once, and collect it for the key `warnings` of the JSON."""
-    from edge_cmcl.device.fits import FitWarning
-
+    """Show each warning of ours on stderr, once, and collect it for the key `warnings` of the JSON."""
     collected: list[str] = []
     with warnings.catch_warnings():
         others = warnings.showwarning
@@ -111,15 +110,30 @@ def warned() -> Iterator[list[str]]:
         def note(
             message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any, **more: Any
         ) -> None:
-            if not issubclass(category, FitWarning):
+            if not issubclass(category, EdgeCmclWarning):
                 others(message, category, filename, lineno, *rest, **more)
             elif str(message) not in collected:
                 collected.append(str(message))
                 warn(str(message))
 
         warnings.showwarning = note
-        warnings.simplefilter("always", FitWarning)
+        warnings.simplefilter("always", EdgeCmclWarning)
         yield collected
+
+
+def show_warnings() -> None:
+    """Let every warning of ours look like `warn`, also where no command collects it."""
+    others = warnings.showwarning
+
+    def shown(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any, **more: Any
+    ) -> None:
+        if issubclass(category, EdgeCmclWarning):
+            warn(str(message))
+        else:
+            others(message, category, filename, lineno, *rest, **more)
+
+    warnings.showwarning = shown
 
 
 def warn(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What changes or describes a device's store: install, status, update, rollback, log."""
+"""What changes or describes what a device knows: install, status, update."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ def status(store: Store = None, json: Json = False) -> None:
     lines = [
         f"{found['name']}, generation {found['counter']} ({found['action']}, {found['created']})",
         f"device {found['device_id']}, {found['store_bytes'] / 1e6:.1f} MB in {found['store']}",
+        *_trial(found),
         "",
         table(header, rows),
         MOVED,
@@ -109,46 +110,6 @@ def update(
     show({**report.as_json(), "warnings": warnings}, describe_update(report), json=json)
 
 
-@app.command(epilog="Example: edge-cmcl rollback")
-def rollback(
-    generation: Annotated[str, typer.Argument(help="A tag, digest or number of `log`. [default: the one before]")] = "",
-    store: Store = None,
-    json: Json = False,
-) -> None:
-    """Make an older generation current again."""
-    from edge_cmcl.device.store import open_store
-    from edge_cmcl.device.store import rollback as go_back
-
-    loaded = go_back(open_store(store or default_store()), generation)
-    known = sorted(loaded.generation.modalities)
-    text = f"generation {loaded.generation.counter} is current: {', '.join(known)}"
-    result = {"generation": loaded.digest, "counter": loaded.generation.counter, "modalities": known}
-    show(result, text, json=json)
-
-
-@app.command("log", epilog="Example: edge-cmcl log")
-def log_(store: Store = None, json: Json = False) -> None:
-    """List the generations of this device, newest first."""
-    from edge_cmcl.device.store import log, open_store
-
-    found = log(open_store(store or default_store()))
-    rows = [
-        [
-            "*" if e["current"] else "",
-            e["counter"],
-            e["digest"][7:19],
-            " ".join(parent[7:19] for parent in e["parents"]),
-            e["created"],
-            e["action"],
-            ", ".join(e["modalities"]),
-            " ".join(e["tags"]),
-        ]
-        for e in found
-    ]
-    header = ["", "generation", "digest", "parents", "created", "action", "knows", "tags"]
-    show({"generations": found}, table(header, rows), json=json)
-
-
 def describe_update(report: UpdateReport) -> str:
     """Return the outcome of an update for people."""
     judged = [
@@ -189,6 +150,19 @@ def describe_update(report: UpdateReport) -> str:
             lines.append(f"WARNING: {' - '.join(pair.modalities)}: no better than chance on held-out pairs{undo}")
     ending = f"generation {report.counter} is current" if report.committed else "dry run: nothing was changed"
     return "\n".join([*lines, ending])
+
+
+def _trial(found: dict[str, Any]) -> list[str]:
+    """Return what there is to say of trials: one that runs, and the last one that failed."""
+    lines = []
+    if found["trial"]:
+        back_to = found["trial"]["back_to"]
+        which = "an older one" if back_to is None else f"generation {back_to}"
+        lines.append(f"on trial: if it fails, {which} is used again; `edge-cmcl confirm` keeps it")
+    if found["reverted"]:
+        failed = found["reverted"]
+        lines.append(f"generation {failed['digest'][7:19]} failed its trial at {failed['since']}: {failed['reason']}")
+    return lines
 
 
 def _quality(metrics: dict[str, Any]) -> list[object]:

@@ -42,8 +42,8 @@ def embed(
     from edge_cmcl.device.use import EMBEDDINGS_FORMAT, joint_embeddings, write_joint
 
     check_output(out, [data], EMBEDDINGS_FORMAT, force=force)
-    model = open_model(store or default_store())
     with open_pairs(data) as pairs, progress() as told, warned() as warnings:
+        model = open_model(store or default_store())
         joint = joint_embeddings(model, pairs, modality or (), told)
     write_joint(out, joint, model)
     n, dimensions = joint.embeddings.shape
@@ -68,8 +68,8 @@ def classify(
     from edge_cmcl.device.opening import open_model
     from edge_cmcl.device.use import classify as classify_data
 
-    model = open_model(store or default_store())
     with open_pairs(data) as pairs, progress() as told, warned() as warnings:
+        model = open_model(store or default_store())
         found = classify_data(model, pairs, modality or (), label or (), told)
     result = {
         "modalities": found.modalities,
@@ -104,8 +104,8 @@ def retrieve(
     from edge_cmcl.device.use import joint_embeddings
     from edge_cmcl.device.use import retrieve as find
 
-    model = open_model(store or default_store())
     with open_pairs(query) as queries, open_pairs(gallery) as searched, progress() as told, warned() as warnings:
+        model = open_model(store or default_store())
         asked = joint_embeddings(model, queries, query_modality or (), told)
         known = joint_embeddings(model, searched, gallery_modality or (), told)
     hits = find(asked, known, row or [0], top)

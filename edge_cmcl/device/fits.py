@@ -14,7 +14,7 @@ from typing import Protocol
 
 from edge_cmcl.data import Pairs
 from edge_cmcl.device.text import TEXT
-from edge_cmcl.errors import DataError
+from edge_cmcl.errors import DataError, EdgeCmclWarning
 
 MAX_DIFFERENCE = 0.2
 """Rate and window length may differ by so much, relative to what was declared, before the user is warned."""
@@ -22,7 +22,7 @@ MAX_DIFFERENCE = 0.2
 LABELS_HINT = "import the recording with --label FILE:COLUMN"
 
 
-class FitWarning(UserWarning):
+class FitWarning(EdgeCmclWarning):
     """A recording differs from what its modality was declared or learned with, and is used all the same."""
 
 

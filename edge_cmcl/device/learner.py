@@ -17,6 +17,7 @@ import numpy as np
 
 from edge_cmcl.bundle import Loaded, Store
 from edge_cmcl.bundle.payloads import Adapter
+from edge_cmcl.bundle.tags import generation_tag
 from edge_cmcl.data import Pairs
 from edge_cmcl.device.encode import EncodedModality, cache_array, encode
 from edge_cmcl.device.features import Statistics
@@ -30,7 +31,7 @@ from edge_cmcl.device.outcome import PairOutcome, outcomes, pair_records
 from edge_cmcl.device.plan import Plan, make_plan
 from edge_cmcl.device.self_test import self_test
 from edge_cmcl.device.starting import start
-from edge_cmcl.device.store import CURRENT, generation_tag, raise_counter, store_bytes
+from edge_cmcl.device.store import CURRENT, raise_counter, store_bytes
 from edge_cmcl.device.text import TEXT, label_features
 from edge_cmcl.device.trial import begun
 from edge_cmcl.progress import Progress, silent

@@ -34,11 +34,15 @@ class Model:
         loaded: the generation, from a store or a bundle.
         threads: CPU threads of one operator; 0 for one per core.
         providers: onnxruntime execution providers, the preferred one first.
+
+    Attributes:
+        held: False where a collection had removed it before, or its file system has no locks.
     """
 
     def __init__(self, loaded: Loaded, *, threads: int = 0, providers: Sequence[str] = CPU) -> None:
         self.loaded = loaded
         held = hold(loaded.layout, loaded.digest)
+        self.held = held is not None
         if held is not None:
             weakref.finalize(self, os.close, held)
         self._threads = threads

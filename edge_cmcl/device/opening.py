@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from edge_cmcl.bundle import Layout
+from edge_cmcl.bundle.contents import check_digests
 from edge_cmcl.bundle.transfer import opened
+from edge_cmcl.device.intact import DamagedGenerationWarning, intact, older
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.starting import start
 from edge_cmcl.device.store import CURRENT, open_store
-from edge_cmcl.errors import ModelError
+from edge_cmcl.errors import IntegrityError, ModelError
 
 RUN_FILE = "edge-cmcl.toml"
 
@@ -19,11 +22,32 @@ RUN_FILE = "edge-cmcl.toml"
 def open_model(store: Path | str, *, threads: int = 0) -> Model:
     """Return the generation in use of the device store at `store`, ready to embed (see `starting.start`).
 
+    Where it is damaged, the newest intact one answers instead. The store stays as it is: to install the bundle again,
+    or to go back, is for its user to choose.
+
     Raises:
         ModelError: nothing is installed there.
-        DigestError, FormatError: it is damaged.
+        DigestError, FormatError: it is damaged, and so is what was there before.
+
+    Warns:
+        DamagedGenerationWarning: an older generation answers.
+        RevertedWarning: a trial failed.
     """
-    return start(open_store(Path(store)), threads=threads)
+    opened = open_store(Path(store))
+    try:
+        model = start(opened, threads=threads)
+        check_digests(model.loaded)
+    except IntegrityError as error:
+        current = opened.tags()[CURRENT]
+        found = intact(opened, older(opened), but=current)
+        if found is None:
+            raise
+        model = Model(found, threads=threads)
+        told = f"generation {current[7:19]}, in use, is damaged ({error.message}): generation"
+        advice = "install its bundle again to mend it, or go back with `edge-cmcl rollback`"
+        text = f"{told} {model.generation.counter} answers; {advice}"
+        warnings.warn(text, DamagedGenerationWarning, stacklevel=2)
+    return model
 
 
 @contextmanager

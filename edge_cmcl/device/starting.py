@@ -10,16 +10,16 @@ import warnings
 from contextlib import suppress
 
 from edge_cmcl.bundle import Loaded, Store, timestamp
-from edge_cmcl.bundle.contents import check_digests
 from edge_cmcl.bundle.documents import Reverted, Trial
 from edge_cmcl.device import trial as policy
+from edge_cmcl.device.intact import intact, older
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.self_test import self_test
 from edge_cmcl.device.store import CURRENT
-from edge_cmcl.errors import EdgeCmclError, FormatError, PlatformError, RefusedError
+from edge_cmcl.errors import DigestError, EdgeCmclError, EdgeCmclWarning, FormatError, PlatformError, RefusedError
 
 
-class RevertedWarning(UserWarning):
+class RevertedWarning(EdgeCmclWarning):
     """A generation on trial failed, and the one that was confirmed last is in use again."""
 
 
@@ -38,7 +38,7 @@ def start(store: Store, *, threads: int = 0) -> Model:
             if reverted is not None:
                 warnings.warn(_told(reverted, model.loaded), RevertedWarning, stacklevel=3)
             return model
-    return Model(store.load(CURRENT), threads=threads)
+    return _current(store, threads)
 
 
 def confirm(store: Store) -> Loaded:
@@ -55,6 +55,20 @@ def confirm(store: Store) -> Loaded:
         if store.state().trial is not None:
             store.save_state(policy.ended(store.state()))
         return model.loaded
+
+
+def _current(store: Store, threads: int) -> Model:
+    """Return the generation in use, again where another one took its place and it was collected meanwhile."""
+    while True:
+        digest = store.tags()[CURRENT]
+        try:
+            model = Model(store.load_manifest(digest), threads=threads)
+        except DigestError:
+            if store.tags()[CURRENT] == digest:
+                raise
+        else:
+            if model.held or store.tags()[CURRENT] == digest:
+                return model
 
 
 def _on_trial(store: Store) -> bool:
@@ -84,9 +98,15 @@ def _settled(store: Store, threads: int) -> tuple[Model, Reverted | None]:
 
 
 def _revert(store: Store, trial: Trial, reason: str, threads: int) -> tuple[Model, Reverted]:
-    previous = store.load(str(trial.previous))
-    check_digests(previous)
-    store.set_tag(CURRENT, previous.digest)
+    previous = intact(store, [str(trial.previous), *older(store)], but=trial.digest)
+    if previous is None:
+        raise DigestError(
+            f"the generation on trial failed, and no intact one is left in {store.name}",
+            expected="one whose every file is as it was written",
+            got=reason,
+            hint="install the bundle again: it mends what is damaged; if that does not help, check the disk",
+        )
+    store.move_tags({CURRENT: previous.descriptor})
     state = policy.reverted(store.state(), trial, reason, timestamp())
     store.save_state(state)
     assert state.reverted is not None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from edge_cmcl.bundle import Store
+from edge_cmcl.bundle import State, Store
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.store import CURRENT, store_bytes
+from edge_cmcl.device.trial import trial_of
+from edge_cmcl.errors import IntegrityError
 
 
 def status(store: Store) -> dict[str, Any]:
@@ -18,15 +21,18 @@ def status(store: Store) -> dict[str, Any]:
     loaded = store.load(CURRENT)
     model = Model(loaded)
     generation = loaded.generation
+    state = store.state()
     certificates = {(c.modality, c.origin): c.relative for c in generation.certificate}
     return {
         "store": str(store.root),
         "name": generation.name,
-        "device_id": store.state().device_id,
+        "device_id": state.device_id,
         "generation": loaded.digest,
         "counter": generation.counter,
         "created": generation.created,
         "action": generation.action,
+        "trial": _trial(store, state, loaded.digest),
+        "reverted": state.reverted.model_dump(include={"digest", "since", "reason"}) if state.reverted else None,
         "embedding_dim": generation.embedding_dim,
         "modalities": [_modality(model, name, certificates) for name in model.modalities],
         "pairs": [
@@ -34,6 +40,17 @@ def status(store: Store) -> dict[str, Any]:
         ],
         "store_bytes": store_bytes(store),
     }
+
+
+def _trial(store: Store, state: State, current: str) -> dict[str, Any] | None:
+    """Return the trial of the current generation: what a failure returns to, and the starts that have failed."""
+    trial = trial_of(state, current)
+    if trial is None or trial.previous is None:
+        return None
+    back_to = None
+    with suppress(IntegrityError):  # damaged: a failed trial returns to an older one
+        back_to = store.load_manifest(trial.previous).generation.counter
+    return {"since": trial.since, "back_to": back_to, "starts": trial.attempts, "allowed": trial.attempts_allowed}
 
 
 def _modality(model: Model, name: str, certificates: dict[tuple[str, str], float]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The device's store: installing a bundle, going back, and what is there."""
+"""The device's store: installing a bundle, and what is there."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_cmcl.bundle import Generation, Layout, Loaded, Store, timestamp
-from edge_cmcl.bundle.contents import check_digests
+from edge_cmcl.bundle import Layout, Loaded, Store, timestamp
 from edge_cmcl.bundle.documents import Descriptor
-from edge_cmcl.bundle.store import GENERATION_TAG, discard
+from edge_cmcl.bundle.store_folder import discard
+from edge_cmcl.bundle.tags import GENERATION_TAG, free_tag
 from edge_cmcl.bundle.transfer import import_layout
-from edge_cmcl.device.trial import begun, ended
+from edge_cmcl.device.trial import begun
 from edge_cmcl.durable import make_folder, storage_errors, sync_folder
 from edge_cmcl.errors import ModelError, PlatformError
 
@@ -113,7 +113,7 @@ def _install(source: Path, path: Path) -> Installed:
         current = store.load(CURRENT) if CURRENT in store.tags() else None
 
         def accept(bundle: Loaded) -> dict[str, Descriptor]:
-            check_admissible(bundle, store.state(), current, _generations(store))
+            check_admissible(bundle, store.state(), current, generations(store))
             self_test(Model(bundle))
             store.save_state(begun(store.state(), current.digest if current else None, bundle.digest, timestamp()))
             return _tags(store, bundle, current)
@@ -127,10 +127,7 @@ def _install(source: Path, path: Path) -> Installed:
 
 def _tags(store: Store, bundle: Loaded, current: Loaded | None) -> dict[str, Descriptor]:
     """Return what the tags of `store` point to when `bundle` becomes current."""
-    name = generation_tag(bundle.generation)
-    if store.tags().get(name, bundle.digest) != bundle.digest:
-        name += f"-{bundle.digest[7:15]}"  # two exports of one run have one time
-    tags = {CURRENT: bundle.descriptor, name: bundle.descriptor}
+    tags = {CURRENT: bundle.descriptor, free_tag(bundle, store.tags()): bundle.descriptor}
     if current is not None and bundle.digest != current.digest and current.digest not in bundle.generation.parents:
         tags[PREVIOUS] = current.descriptor
     return tags
@@ -153,93 +150,10 @@ def store_bytes(store: Layout) -> int:
     return total
 
 
-def rollback(store: Store, ref: str = "") -> Loaded:
-    """Make an older generation current again, confirmed: it is a decision of its user. Nothing is deleted.
-
-    Args:
-        store: the device store.
-        ref: a tag, a digest or the start of one, or a counter that one generation alone has; by default the parent of
-            the current one or, where that is not here, what the last `install` replaced.
-
-    Raises:
-        ModelError: there is no such generation here, or several.
-        DigestError: it is damaged; the current one stays.
-    """
-    with store.writer():
-        current = store.load(CURRENT)
-        loaded = store.load(_named(store, ref) if ref else _before(store, current))
-        check_digests(loaded)
-        last = store.tags().get(PREVIOUS) == loaded.digest
-        store.set_tag(CURRENT, loaded.digest, drop=[PREVIOUS] if last else ())
-        store.save_state(ended(store.state()))
-    return loaded
-
-
-def _before(store: Store, current: Loaded) -> str:
-    """Return the digest of what was current before `current`."""
-    for digest in current.generation.parents:
-        if store.has(digest):
-            return digest
-    found = store.tags().get(PREVIOUS)
-    if found is None:
-        raise ModelError(
-            "there is nothing to roll back to",
-            expected="a parent of the current generation in the store, or one that an install replaced",
-            got=f"generation {current.generation.counter} is the first one installed",
-            hint="`edge-cmcl log` lists what is here",
-        )
-    return found
-
-
-def _named(store: Store, ref: str) -> str:
-    """Return `ref`, or the digest of the only generation with that counter."""
-    if ref in store.tags() or not ref.isdecimal():
-        return ref
-    found = [loaded.digest for loaded in _generations(store) if str(loaded.generation.counter) == ref]
-    if len(found) > 1:
-        raise ModelError(
-            f"there are {len(found)} generations {ref} here",
-            expected="a tag or digest of one of them",
-            got=", ".join(" ".join([digest[7:19], *_tags_of(store, digest)]) for digest in found),
-            hint="`edge-cmcl log` lists what is here",
-        )
-    return found[0] if found else ref
-
-
-def log(store: Layout) -> list[dict[str, Any]]:
-    """Return every generation of the store, newest first, in JSON types; those rolled back from included."""
-    leading = {loaded.digest for loaded in store.history(CURRENT)}
-    current = store.tags()[CURRENT]
-    return [
-        {
-            "digest": loaded.digest,
-            "counter": loaded.generation.counter,
-            "created": loaded.generation.created,
-            "action": loaded.generation.action,
-            "device_id": loaded.generation.device_id,
-            "modalities": sorted(loaded.generation.modalities),
-            "parents": list(loaded.generation.parents),
-            "tags": _tags_of(store, loaded.digest),
-            "current": loaded.digest == current,
-            "in_use": loaded.digest in leading,
-        }
-        for loaded in _generations(store)
-    ]
-
-
-def _generations(store: Layout) -> list[Loaded]:
+def generations(store: Layout) -> list[Loaded]:
     """Return every generation of the store, newest first."""
     own = [tag for tag in store.tags() if tag in (CURRENT, PREVIOUS) or tag.startswith(GENERATION_TAG)]
     return sorted(store.history(*own), key=_age, reverse=True)
-
-
-def _tags_of(store: Layout, digest: str) -> list[str]:
-    return sorted(tag for tag, found in store.tags().items() if found == digest)
-
-
-def generation_tag(generation: Generation) -> str:
-    """Return the tag that keeps a generation findable after a rollback: its counter and time of creation."""
-    return f"{GENERATION_TAG}{generation.counter}-{generation.created.replace(':', '')}"
 
 
 def _age(loaded: Loaded) -> tuple[int, str, str]:

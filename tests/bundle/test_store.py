@@ -21,7 +21,7 @@ from bundle_samples import (
 
 from edge_cmcl.bundle import Layout, State, Store, contents
 from edge_cmcl.bundle.documents import QueueEntry
-from edge_cmcl.bundle.store import discard
+from edge_cmcl.bundle.store_folder import discard
 from edge_cmcl.errors import (
     DigestError,
     EdgeCmclError,

@@ -145,8 +145,7 @@ def attach(store: Store, digest: str, payload: bytes, subject: str | None = None
             Manifest(schema_version=2, artifact_type="a/b", config=config, layers=(layer,), subject=about)
         )
         entry = Descriptor(media_type=OCI_MANIFEST, digest=store.put(manifest), size=len(manifest), artifact_type="a/b")
-        index = store.index().with_tag(f"{digest.replace(':', '-')}.{suffix}", entry)
-        (store.root / "index.json").write_bytes(to_json(index))
+        store.move_tags({f"{digest.replace(':', '-')}.{suffix}": entry})
 
 
 @pytest.mark.parametrize("form", FORMS)

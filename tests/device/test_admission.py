@@ -11,7 +11,8 @@ from machine_bundle import Machine
 
 from edge_cmcl.bundle import Generation, Store
 from edge_cmcl.bundle.payloads import Golden, golden_from_bytes, golden_to_bytes
-from edge_cmcl.device.store import CURRENT, PREVIOUS, install, log, rollback
+from edge_cmcl.device.generations import log, rollback
+from edge_cmcl.device.store import CURRENT, PREVIOUS, install
 from edge_cmcl.errors import EdgeCmclError, FormatError, ModelError, ParityError, RefusedError
 
 

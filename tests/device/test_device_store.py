@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from edge_cmcl.bundle import Loaded, Store
-from edge_cmcl.device.store import CURRENT, generation_tag, log, open_store, rollback, store_bytes
+from edge_cmcl.bundle.tags import generation_tag
+from edge_cmcl.device.generations import log, rollback
+from edge_cmcl.device.store import CURRENT, open_store, store_bytes
 from edge_cmcl.errors import DigestError, ModelError
 
 

@@ -9,7 +9,9 @@ import pytest
 from machine_bundle import Machine
 
 from edge_cmcl.bundle import Store
-from edge_cmcl.device.store import CURRENT, generation_tag, install, open_store, rollback
+from edge_cmcl.bundle.tags import generation_tag
+from edge_cmcl.device.generations import rollback
+from edge_cmcl.device.store import CURRENT, install, open_store
 from edge_cmcl.errors import DigestError, FormatError, ModelError, RefusedError, StoreLockedError
 
 

@@ -188,7 +188,10 @@ def test_a_store_with_a_flipped_byte_is_noticed_by_whoever_reads_it(device: Devi
         ("evaluate", "store", "--data", machine.test),
     ):
         assert device.refused(*arguments, code=4)["type"] == "DigestError"
-    flip(store.root / "index.json", 200)
+    for place in ("index.json", "copy-of-index.json"):
+        before = device("status")["generation"]
+        flip(store.root / place, 200)
+    assert before == store.load_manifest(before).digest
     for arguments in (("status",), ("log",), ("rollback",), ("embed", machine.test, "--out", "out.safetensors")):
         assert device.refused(*arguments, code=4)["exit_code"] == 4
     device("install", machine.bundle, "--store", "another-store")

@@ -1,0 +1,115 @@
+"""The generations of a device's store: going back, what is there, and what need not stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge_cmcl.bundle import Layout, Loaded, Store
+from edge_cmcl.bundle.collect import Collected, collect
+from edge_cmcl.bundle.contents import check_digests
+from edge_cmcl.device.store import CURRENT, PREVIOUS, generations
+from edge_cmcl.device.trial import ended
+from edge_cmcl.errors import ModelError
+
+KEPT = 3
+"""Generations that a collection leaves by default: the one in use and two to go back to."""
+
+
+def rollback(store: Store, ref: str = "") -> Loaded:
+    """Make an older generation current again, confirmed: it is a decision of its user. Nothing is deleted.
+
+    Args:
+        store: the device store.
+        ref: a tag, a digest or the start of one, or a counter that one generation alone has; by default the parent of
+            the current one or, where that is not here, what the last `install` replaced.
+
+    Raises:
+        ModelError: there is no such generation here, or several.
+        DigestError: it is damaged; the current one stays.
+    """
+    with store.writer():
+        current = store.load(CURRENT)
+        loaded = store.load(_named(store, ref) if ref else _before(store, current))
+        check_digests(loaded)
+        last = store.tags().get(PREVIOUS) == loaded.digest
+        store.set_tag(CURRENT, loaded.digest, drop=[PREVIOUS] if last else ())
+        store.save_state(ended(store.state()))
+    return loaded
+
+
+def log(store: Layout) -> list[dict[str, Any]]:
+    """Return every generation of the store, newest first, in JSON types; those rolled back from included."""
+    leading = {loaded.digest for loaded in store.history(CURRENT)}
+    current = store.tags()[CURRENT]
+    return [
+        {
+            "digest": loaded.digest,
+            "counter": loaded.generation.counter,
+            "created": loaded.generation.created,
+            "action": loaded.generation.action,
+            "device_id": loaded.generation.device_id,
+            "modalities": sorted(loaded.generation.modalities),
+            "parents": list(loaded.generation.parents),
+            "tags": _tags_of(store, loaded.digest),
+            "current": loaded.digest == current,
+            "in_use": loaded.digest in leading,
+        }
+        for loaded in generations(store)
+    ]
+
+
+def collect_garbage(store: Store, keep: int = KEPT) -> Collected:
+    """Remove old generations and what only they need, safely while others read (`bundle.collect`).
+
+    Beside the newest ones stay the one in use, what a failed trial or a rollback returns to, what waits to be sent, and
+    what another process uses just now.
+
+    Args:
+        store: the device store.
+        keep: how many of the newest to keep, at least 1.
+
+    Raises:
+        DigestError, FormatError: the state, or something that is to be kept, is damaged; nothing was removed.
+        StoreLockedError, StorageError: the store cannot be written.
+    """
+    with store.writer():
+        state, found = store.state(), generations(store)
+        kept = {loaded.digest for loaded in found[: max(keep, 1)]} | {entry.digest for entry in state.queue}
+        if state.trial is not None and state.trial.previous is not None:
+            kept.add(state.trial.previous)
+        return collect(store, found, kept)
+
+
+def _before(store: Store, current: Loaded) -> str:
+    """Return the digest of what was current before `current`."""
+    for digest in current.generation.parents:
+        if store.has(digest):
+            return digest
+    found = store.tags().get(PREVIOUS)
+    if found is None:
+        raise ModelError(
+            "there is nothing to roll back to",
+            expected="a parent of the current generation in the store, or one that an install replaced",
+            got=f"generation {current.generation.counter} is the first one installed",
+            hint="`edge-cmcl log` lists what is here",
+        )
+    return found
+
+
+def _named(store: Store, ref: str) -> str:
+    """Return `ref`, or the digest of the only generation with that counter."""
+    if ref in store.tags() or not ref.isdecimal():
+        return ref
+    found = [loaded.digest for loaded in generations(store) if str(loaded.generation.counter) == ref]
+    if len(found) > 1:
+        raise ModelError(
+            f"there are {len(found)} generations {ref} here",
+            expected="a tag or digest of one of them",
+            got=", ".join(" ".join([digest[7:19], *_tags_of(store, digest)]) for digest in found),
+            hint="`edge-cmcl log` lists what is here",
+        )
+    return found[0] if found else ref
+
+
+def _tags_of(store: Layout, digest: str) -> list[str]:
+    return sorted(tag for tag, found in store.tags().items() if found == digest)
