@@ -1,17 +1,22 @@
-"""What lies in the folder of a store, and removing one that was made in vain."""
+"""What lies in the folder of a store, and removing what was made in vain."""
 
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from edge_cmcl.bundle.documents import index_from_json, state_from_json
 from edge_cmcl.bundle.layout import INDEX_FILE, LAYOUT_FILE, Layout
 from edge_cmcl.bundle.lock import LOCK_FILE, locked
-from edge_cmcl.bundle.twofold import copy_of
+from edge_cmcl.bundle.twofold import copy_of, mend
 from edge_cmcl.durable import storage_errors
+from edge_cmcl.errors import EdgeCmclError
 
 STATE_FILE = "state.json"
+WORK = "work-"
+"""What the names of folders begin with in which work is in progress."""
 
 _FILES = (
     *(LAYOUT_FILE, INDEX_FILE, STATE_FILE, LOCK_FILE),
@@ -37,8 +42,40 @@ def discard(root: Path) -> None:
                 root.rmdir()
 
 
+def sweep(layout: Layout) -> None:
+    """Remove what a killed writer left behind, and finish what it wrote of two equal files; the lock is held.
+
+    Raises:
+        StorageError: the file system refused.
+    """
+    with storage_errors(layout.root):
+        for folder in layout.root.glob(f"{WORK}*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        for parent in (layout.root, layout.blob_path("")):
+            for left in parent.glob(".*.tmp"):
+                left.unlink(missing_ok=True)
+    mend(layout.root / INDEX_FILE, index_from_json)
+    mend(layout.root / STATE_FILE, state_from_json)
+
+
+@contextmanager
+def all_or_nothing(layout: Layout) -> Iterator[None]:
+    """Remove the blobs that a block had written when it failed before any tag moved: a full disk must not stay full."""
+    blobs, tags = layout.blob_path(""), layout.tags()
+    there = set(blobs.iterdir())
+    try:
+        yield
+    except BaseException:
+        with suppress(EdgeCmclError, OSError):  # what went wrong first is what its user is told
+            if layout.tags() == tags:
+                for written in set(blobs.iterdir()) - there:
+                    written.unlink(missing_ok=True)
+        raise
+
+
 def strangers(root: Path) -> list[str]:
     """Return what lies in `root` and does not belong to a store, not even to one whose creation was cut short."""
     if not root.is_dir():
         return [f"a file named {root.name}"]
-    return sorted(p.name for p in root.iterdir() if p.name not in {*_FILES, "blobs"} and not p.name.endswith(".tmp"))
+    names = (path.name for path in root.iterdir())
+    return sorted(n for n in names if n not in {*_FILES, "blobs"} and not n.endswith(".tmp") and not n.startswith(WORK))

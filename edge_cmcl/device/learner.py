@@ -7,8 +7,7 @@ it leaves the generation that was there, and the cache is removed.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from edge_cmcl.bundle import Loaded, Store
 from edge_cmcl.bundle.payloads import Adapter
+from edge_cmcl.bundle.store_folder import all_or_nothing
 from edge_cmcl.bundle.tags import generation_tag
 from edge_cmcl.data import Pairs
 from edge_cmcl.device.encode import EncodedModality, cache_array, encode
@@ -31,9 +31,9 @@ from edge_cmcl.device.outcome import PairOutcome, outcomes, pair_records
 from edge_cmcl.device.plan import Plan, make_plan
 from edge_cmcl.device.self_test import self_test
 from edge_cmcl.device.starting import start
-from edge_cmcl.device.store import CURRENT, raise_counter, store_bytes
+from edge_cmcl.device.store import CURRENT, store_bytes
 from edge_cmcl.device.text import TEXT, label_features
-from edge_cmcl.device.trial import begun
+from edge_cmcl.device.trial import begun, noted
 from edge_cmcl.progress import Progress, silent
 
 
@@ -228,7 +228,7 @@ def _commit(
     store: Store, model: Model, plan: Plan, pairs: Pairs, learned: Sequence[LearnedModality], report: UpdateReport
 ) -> None:
     before = store_bytes(store)
-    with _all_or_nothing(store):
+    with all_or_nothing(store):
         records = {}
         for each in learned:
             encoder = None if each.name == TEXT else model.make_encoder(each.name, plan.records[each.name])
@@ -243,23 +243,9 @@ def _commit(
 
         def accept(new: Loaded) -> None:
             self_test(Model(new))  # as it came back from the disk
-            store.save_state(begun(store.state(), model.loaded.digest, new.digest, generation.created))
+            state = noted(store.state(), model.generation.counter)
+            store.save_state(begun(state, model.loaded.digest, new.digest, generation.created))
 
         report.committed = store.commit(generation, [CURRENT, generation_tag(generation)], accept)
     report.counter = generation.counter
-    raise_counter(store, generation.counter)
     report.bytes_added = store_bytes(store) - before
-
-
-@contextmanager
-def _all_or_nothing(store: Store) -> Iterator[None]:
-    """Remove the blobs that a commit had written when it failed or was interrupted: a full disk must not stay full."""
-    blobs = store.blob_path("")
-    there, current = set(blobs.iterdir()), store.tags()[CURRENT]
-    try:
-        yield
-    except BaseException:
-        if store.tags()[CURRENT] == current:
-            for written in set(blobs.iterdir()) - there:
-                written.unlink(missing_ok=True)
-        raise

@@ -8,7 +8,7 @@ from typing import Any
 from edge_cmcl.bundle import State, Store
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.store import CURRENT, store_bytes
-from edge_cmcl.device.trial import trial_of
+from edge_cmcl.device.trial import reverted_of, trial_of
 from edge_cmcl.errors import IntegrityError
 
 
@@ -22,6 +22,7 @@ def status(store: Store) -> dict[str, Any]:
     model = Model(loaded)
     generation = loaded.generation
     state = store.state()
+    reverted = reverted_of(state, loaded.digest)
     certificates = {(c.modality, c.origin): c.relative for c in generation.certificate}
     return {
         "store": str(store.root),
@@ -32,7 +33,7 @@ def status(store: Store) -> dict[str, Any]:
         "created": generation.created,
         "action": generation.action,
         "trial": _trial(store, state, loaded.digest),
-        "reverted": state.reverted.model_dump(include={"digest", "since", "reason"}) if state.reverted else None,
+        "reverted": reverted.model_dump(include={"digest", "since", "reason"}) if reverted else None,
         "embedding_dim": generation.embedding_dim,
         "modalities": [_modality(model, name, certificates) for name in model.modalities],
         "pairs": [

@@ -1,4 +1,4 @@
-"""The file-system calls of a process that change something, as strace lists them, and how one of them is made to fail."""
+"""The file-system calls of a process that change something, as strace lists them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ MUTATING = (
     *("mkdir", "mkdirat", "rmdir", "truncate", "ftruncate", "fallocate"),
     *("chmod", "fchmod", "fchmodat", "fsync", "fdatasync"),
 )
-"""Calls that may change a file system; the opening ones do where a file is opened for writing. What a program writes into
-mapped memory is no call: only an update's cache is written so, and that is scratch."""
+"""Calls that may change a file system; the opening ones do where a file is opened for writing.
+
+What a program writes into mapped memory is no call: only an update's cache is written so, and that is scratch."""
 
 _OPENING = ("open", "openat", "creat")
 _FOR_WRITING = re.compile(r"\bO_(CREAT|WRONLY|RDWR|TRUNC)\b")
@@ -91,5 +92,6 @@ def missing_tools() -> str:
     """Return why strace cannot be used here, or nothing."""
     if shutil.which("strace") is None:
         return "strace is not installed"
-    probe = subprocess.run(["strace", "-f", "-o", "/dev/null", sys.executable, "-c", ""], capture_output=True, check=False)
+    command = ["strace", "-f", "-o", "/dev/null", sys.executable, "-c", ""]
+    probe = subprocess.run(command, capture_output=True, check=False)
     return "" if probe.returncode == 0 else f"strace cannot trace here: {probe.stderr.decode()[:200]}"

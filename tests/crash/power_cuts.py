@@ -4,8 +4,9 @@
 
 The store lies on a loop-mounted image. A process works on it and tells each operation when it begins and when it is
 done; after a random time the ioctl FS_IOC_SHUTDOWN drops all that has not reached the journal, as a power cut does.
-Then the image is mounted again, and must hold what was acknowledged last, or what the operation at work was to make of it.
-The stream goes on from there. Prints one JSON object; exits with 1 where something was lost. Needs root and loop devices.
+Then the image is mounted again, and must hold what was acknowledged last, or what the operation at work was to make of
+it. The stream goes on from there. Prints one JSON object; exits with 1 where something was lost. Needs root and loop
+devices.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -48,8 +48,8 @@ class Found:
     """
 
     cuts: int = 0
-    acknowledged: Counter[str] = field(default_factory=Counter)
-    during: Counter[str] = field(default_factory=Counter)
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    during: dict[str, int] = field(default_factory=dict)
     old: int = 0
     new: int = 0
     lost: dict[str, str] = field(default_factory=dict)
@@ -66,16 +66,21 @@ def cut_often(system: FileSystem, bundle: Path, data: Path, cuts: int, seed: int
         rng = random.Random(f"{seed}:{number}")
         said = _work_and_cut(system, bundle, data, rng)
         found.cuts += 1
-        found.acknowledged.update(line["done"] for line in said if "done" in line)
         for line in said:
-            before = line["known"] if "done" in line else before
+            if "done" in line:
+                before = line["known"]
+                _count(found.acknowledged, line["done"])
         during = said[-1].get("begin", "") if said else ""
-        found.during[during or "nothing"] += 1
-        system.check()
-        with system.mounted() as point:
+        _count(found.during, during or "nothing")
+        with system.mounted() as point:  # the journal is replayed
             _judge(found, f"{system.kind}:{number}:{seed}", point / "store", before, during)
             before = restarted(lambda: _known(point / "store"))
+        system.check()
     return found
+
+
+def _count(counts: dict[str, int], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1
 
 
 def _full(system: FileSystem) -> bool:

@@ -1,4 +1,4 @@
-"""What is crashed: the commands of a device, each with the store that it starts from. To add one is a line of `COMMANDS`."""
+"""What is crashed: the commands of a device, each with the store that it starts from."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ class Command:
 
 UPDATE = ("update", "--modality", "acoustic", "--data", "{data}", "--threads", "1", "--seed", "{seed}")
 
+# To crash another command, add a line.
 COMMANDS = (
     Command("install", "nothing", ("install", "{bundle}")),
     Command("install-later", "installed", ("install", "{later}")),
@@ -56,8 +57,8 @@ COMMANDS = (
 class Situations:
     """Stores to start from and files to work with, made once below `folder` from a bundle of the simulated machine.
 
-    nothing: no store. installed: generation 1. updated: generation 2, on trial. exhausted: the same, its starts used up.
-    twice: generation 3, on trial, made from 2, which was confirmed. branched: the same after a rollback to 2, and
+    nothing: no store. installed: generation 1. updated: generation 2, on trial. exhausted: the same, its starts used
+    up. twice: generation 3, on trial, made from 2, which was confirmed. branched: the same after a rollback to 2, and
     generation 3 anew.
     """
 

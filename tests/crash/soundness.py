@@ -12,7 +12,7 @@ from edge_cmcl.device.model import Model
 from edge_cmcl.device.self_test import self_test
 from edge_cmcl.device.status import status
 from edge_cmcl.device.store import CURRENT
-from edge_cmcl.device.trial import trial_of
+from edge_cmcl.device.trial import reverted_of, trial_of
 
 Summary = dict[str, Any]
 
@@ -32,7 +32,7 @@ def summary(root: Path) -> Summary:
     if not (root / "oci-layout").is_file():
         return EMPTY
     store = Store(root)
-    state, tags = store.state(), store.tags()
+    tags = store.tags()
     named = [tag for tag in tags if not ATTACHMENT_TAG.fullmatch(tag)]
     generations = store.history(*named)
     for loaded in generations:
@@ -40,18 +40,18 @@ def summary(root: Path) -> Summary:
     if CURRENT not in tags:
         assert not generations, f"generations without a current one: {tags}"
         return EMPTY
-    current = store.load(CURRENT)
+    current, state = store.load(CURRENT), store.state()
     shown = status(store)
     assert shown["generation"] == current.digest
     self_test(Model(current, threads=1))
-    trial = trial_of(state, current.digest)
+    trial, reverted = trial_of(state, current.digest), reverted_of(state, current.digest)
     if trial is not None:
         assert store.has(str(trial.previous)), "what a failed trial returns to is gone"
     return {
         "current": current.digest,
         "device": bool(state.device_id),
         "trial": trial and {"digest": trial.digest, "previous": trial.previous},
-        "reverted": state.reverted and state.reverted.digest,
+        "reverted": reverted and reverted.digest,
         "highest": max(state.highest_counter, current.generation.counter),
         "tags": {tag: tags[tag] for tag in sorted(tags)},
         "generations": sorted(loaded.digest for loaded in generations),
