@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from edge_cmcl.data import Pairs, open_pairs, write_pairs
     from edge_cmcl.device.evaluate import evaluate
     from edge_cmcl.device.generations import rollback
-    from edge_cmcl.device.learner import UpdateReport, update
+    from edge_cmcl.device.learner import update
     from edge_cmcl.device.model import Model
     from edge_cmcl.device.opening import open_model
     from edge_cmcl.device.store import install, open_store
+    from edge_cmcl.device.update_report import UpdateReport
     from edge_cmcl.device.use import classify, joint_embeddings, retrieve
     from edge_cmcl.errors import EdgeCmclError
 
@@ -32,7 +33,7 @@ _HOMES = {
     "EdgeCmclError": "errors",
     "Model": "device.model",
     "Pairs": "data",
-    "UpdateReport": "device.learner",
+    "UpdateReport": "device.update_report",
     "classify": "device.use",
     "evaluate": "device.evaluate",
     "install": "device.store",

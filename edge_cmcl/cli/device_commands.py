@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,9 +11,10 @@ import typer
 from edge_cmcl.cli.console import progress, show, table, warn, warned
 from edge_cmcl.cli.options import Json, Store, default_store
 from edge_cmcl.cli.terms import CLOSED_FORM, MOVED, MRR, STILL
+from edge_cmcl.limits import MAX_DRIFT
 
 if TYPE_CHECKING:
-    from edge_cmcl.device.learner import UpdateReport
+    from edge_cmcl.device.update_report import UpdateReport
 
 app = typer.Typer()
 
@@ -79,6 +81,22 @@ def update(
     budget: Annotated[
         float | None, typer.Option("--budget", min=0.0, help="Seconds after which training ends and commits.")
     ] = None,
+    max_drift: Annotated[
+        float,
+        typer.Option("--max-drift", min=0.0, help="Refuse to move what was learned by more; 0.1 is 10 %."),
+    ] = MAX_DRIFT,
+    force: Annotated[
+        bool, typer.Option("--force", help="Commit although recall or drift fails the guard; it is recorded.")
+    ] = False,
+    stages: Annotated[
+        int, typer.Option("--stages", min=1, max=8, help="Learn from growing parts first; stop where one is refused.")
+    ] = 1,
+    max_memory: Annotated[
+        float | None, typer.Option("--max-memory", min=1.0, help="MB of its own memory that it may take.")
+    ] = None,
+    nice: Annotated[
+        int, typer.Option("--nice", min=0, max=19, help="Give way to other processes: 19 is the most polite.")
+    ] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")] = False,
     threads: Threads = 0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order of batches.")] = 0,
@@ -88,13 +106,16 @@ def update(
     """Let this device learn a sensor from paired windows.
 
     It takes at least 16 pairs: rows of the file that have the sensor and a partner. A few minutes of recording are
-    usual; what the file says of rate, window and unit must be what the partners were learned with.
+    usual; what the file says of rate, window and unit must be what the partners were learned with. The result is
+    refused, and leaves no trace, where it moves what was learned earlier too far or makes known pairs worse. It is on
+    trial until `edge-cmcl confirm`.
     """
     from edge_cmcl.data import open_pairs
     from edge_cmcl.device.fits import near
     from edge_cmcl.device.learner import update as learn
     from edge_cmcl.device.store import CURRENT, open_store
 
+    os.nice(nice)
     opened = open_store(store or default_store())
     known = set(opened.load(CURRENT).generation.modalities)
     with open_pairs(data) as pairs, progress() as told, warned() as warnings:
@@ -105,7 +126,9 @@ def update(
                 warn(warnings[-1])
         report = learn(
             opened, pairs, modality,
-            partners=partner, task=task, budget_s=budget, dry_run=dry_run, threads=threads, seed=seed, progress=told,
+            partners=partner, task=task, budget_s=budget, max_drift=max_drift, force=force, stages_wanted=stages,
+            max_memory_bytes=None if max_memory is None else int(max_memory * 1e6),
+            dry_run=dry_run, threads=threads, seed=seed, progress=told,
         )  # fmt: skip
     show({**report.as_json(), "warnings": warnings}, describe_update(report), json=json)
 
@@ -139,6 +162,9 @@ def describe_update(report: UpdateReport) -> str:
     ]
     if report.budget_exhausted:
         lines.append("the time budget ended training early")
+    for failure in report.failed:
+        verb = "was overridden" if report.committed else "would refuse it"
+        lines.append(f"WARNING: the guard {verb}: {failure.message}: {failure.got}")
     if report.learned_before is not None:
         lines.append(
             f"WARNING: generation {report.learned_before} learned this very file, so the pairs held out here were not "
@@ -148,7 +174,8 @@ def describe_update(report: UpdateReport) -> str:
         if pair.no_better_than_chance:
             undo = "; `edge-cmcl rollback` undoes it" if report.committed else ""
             lines.append(f"WARNING: {' - '.join(pair.modalities)}: no better than chance on held-out pairs{undo}")
-    ending = f"generation {report.counter} is current" if report.committed else "dry run: nothing was changed"
+    kept = f"generation {report.counter} is current, on trial: `edge-cmcl confirm` keeps it"
+    ending = kept if report.committed else "dry run: nothing was changed"
     return "\n".join([*lines, ending])
 
 

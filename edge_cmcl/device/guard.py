@@ -16,10 +16,7 @@ from numpy.typing import NDArray
 from edge_cmcl.continual.certificate import Certificate
 from edge_cmcl.device.outcome import PairOutcome
 from edge_cmcl.errors import RefusedError
-
-MAX_DRIFT = 0.75
-"""Largest relative displacement bound of an origin. Measured (tests/bench/drift_limit.py): up to it pairs lost at most
-18 % of their MRR, also without an update space; beyond it, more than half."""
+from edge_cmcl.limits import MAX_DRIFT
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,13 @@ def failures(
     return [*_numbers(adapters), *_recall(judged), *_drift(certificates, max_drift)]
 
 
-def refuse(found: list[Failure]) -> None:
+def refuse(found: list[Failure], pairs: int, of: int) -> None:
     """Raise for the first failure, and name the others.
+
+    Args:
+        found: what to refuse for.
+        pairs: pairs learned from so far.
+        of: pairs in the recording; more where a stage failed.
 
     Raises:
         RefusedError: there is one.
@@ -70,8 +72,9 @@ def refuse(found: list[Failure]) -> None:
     if not found:
         return
     others = "".join(f"; also {failure.message}: {failure.got}" for failure in found[1:])
+    stage = "" if pairs == of else f" already after {pairs} of {of} pairs"
     raise RefusedError(
-        f"the update was not committed: {found[0].message}",
+        f"the update was not committed{stage}: {found[0].message}",
         expected=found[0].expected,
         got=found[0].got + others,
         hint=_HINTS[found[0].check],

@@ -1,9 +1,13 @@
-"""How much memory this process has taken."""
+"""How much memory this process has taken, and may take."""
 
 from __future__ import annotations
 
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from edge_cmcl.errors import PlatformError
 
 
 def peak_memory_bytes() -> int:
@@ -19,3 +23,42 @@ def peak_memory_bytes() -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@contextmanager
+def memory_limit(max_bytes: int | None) -> Iterator[None]:
+    """Let this process have at most `max_bytes` of memory of its own while the block lasts; None for no limit.
+
+    The kernel counts what a process cannot give back (`RLIMIT_DATA`, getrlimit(2)): not the pages of files, such as
+    programs and caches, which it drops when memory is short.
+
+    Raises:
+        PlatformError: it is not enough.
+    """
+    if max_bytes is None:
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (max_bytes if hard < 0 else min(max_bytes, hard), hard))
+    try:
+        yield
+    except Exception as error:
+        if not _out_of_memory(error):
+            raise
+        raise PlatformError(
+            "the memory limit was reached, and nothing was changed",
+            expected=f"at most {max_bytes / 1e6:.0f} MB (--max-memory)",
+            got="a need for more",
+            hint="allow more, use fewer --threads, or learn from a shorter recording",
+        ) from error
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Whether `error`, or what led to it, is of a failed allocation; onnxruntime has no type for its own."""
+    while error is not None:
+        if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

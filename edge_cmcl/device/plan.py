@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,7 @@ class Plan:
         task: what the recording is of; the same modalities under another task are remembered beside each other.
         recording: "sha256:HEX" of the pairs file.
         learned_before: counter of the generation that learned the anchor from this very file, None where none did.
+        within: (n,) bool, the part of the recording that a stage learns from; None for all of it.
     """
 
     anchor: str
@@ -68,6 +69,7 @@ class Plan:
     task: str = ""
     recording: str = ""
     learned_before: int | None = None
+    within: NDArray[np.bool_] | None = None
 
     @property
     def paired(self) -> NDArray[np.bool_]:
@@ -119,6 +121,19 @@ def make_plan(model: Model, pairs: Pairs, anchor: str, partners: Sequence[str] |
     recording = f"sha256:{file_digest(pairs.path)}"
     before = learned_from(model.generation.pairs, anchor).get(recording)
     return Plan(anchor, chosen, records, new, ids, pairs.groups, splits, rows, task, recording, before)
+
+
+def within(plan: Plan, pairs: Pairs, rows: NDArray[np.bool_]) -> Plan:
+    """Return `plan` for the part `rows` (n,) of its recording.
+
+    Raises:
+        DataError: there are too few pairs in it.
+    """
+    ids = np.where(rows, plan.ids, -1)
+    count = int((ids >= 0).any(axis=0).sum())
+    _check_counts(pairs, plan.anchor, plan.partners, ids, count)
+    splits = _splits(pairs, plan.members, ids, _fitted(plan.anchor, plan.partners, plan.new, ids))
+    return replace(plan, ids=ids, splits=splits, rows=count, within=rows)
 
 
 def learned_from(pairs: Sequence[PairRecord], modality: str) -> dict[str, int]:

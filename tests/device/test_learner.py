@@ -15,9 +15,10 @@ from edge_cmcl.bundle.contents import check_contents, read_origins
 from edge_cmcl.bundle.tags import generation_tag
 from edge_cmcl.data import open_pairs, write_pairs
 from edge_cmcl.device.generations import rollback
-from edge_cmcl.device.learner import UpdateReport, update
+from edge_cmcl.device.learner import update
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.store import CURRENT, install, store_bytes
+from edge_cmcl.device.update_report import UpdateReport
 from edge_cmcl.errors import DataError, StorageError, UsageError
 
 Windows = dict[str, np.ndarray[Any, np.dtype[np.float32]]]

@@ -11,10 +11,11 @@ from edge_cmcl.bundle import ModalityRecord, Store
 from edge_cmcl.data import open_pairs, write_pairs
 from edge_cmcl.device.encoders import NO_BLOB
 from edge_cmcl.device.golden import golden_windows
-from edge_cmcl.device.learner import UpdateReport, update
+from edge_cmcl.device.learner import update
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.plan import Plan, make_plan, universal_record
 from edge_cmcl.device.store import CURRENT
+from edge_cmcl.device.update_report import UpdateReport
 from edge_cmcl.errors import DataError
 
 RATE_HZ, SAMPLES = 32.0, 64

@@ -14,8 +14,9 @@ from edge_cmcl.bundle.contents import read_origins
 from edge_cmcl.cli.device_commands import describe_update
 from edge_cmcl.data import open_pairs, write_pairs
 from edge_cmcl.device.generations import rollback
-from edge_cmcl.device.learner import UpdateReport, update
+from edge_cmcl.device.learner import update
 from edge_cmcl.device.store import CURRENT
+from edge_cmcl.device.update_report import UpdateReport
 from edge_cmcl.errors import DataError
 
 Windows = dict[str, NDArray[np.float32]]
