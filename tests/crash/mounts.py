@@ -22,23 +22,20 @@ _SHUTDOWN, _NO_LOG_FLUSH = 0x8004587D, 2  # FS_IOC_SHUTDOWN and FS_SHUTDOWN_FLAG
 
 @dataclass(frozen=True)
 class FileSystem:
-    """A file system of `kind` in the file `image`, to be mounted at the folder `point`."""
+    """A file system of `kind` on the block device `device`, to be mounted at the folder `point` (see `in_a_file`)."""
 
     kind: str
-    image: Path
+    device: str
     point: Path
 
     def make(self) -> None:
         """Make it, empty."""
-        self.point.mkdir(parents=True, exist_ok=True)
-        with self.image.open("wb") as file:
-            file.truncate(IMAGE_BYTES[self.kind])
-        _run(*_MAKE[self.kind], self.image)
+        _run(*_MAKE[self.kind], self.device)
 
     @contextmanager
     def mounted(self) -> Iterator[Path]:
         """Mount it, which replays its journal, for as long as the block lasts."""
-        _run("mount", "-o", "loop", self.image, self.point)
+        _run("mount", "-t", self.kind, self.device, self.point)
         try:
             yield self.point
         finally:
@@ -54,7 +51,25 @@ class FileSystem:
 
     def check(self) -> None:
         """Let the file system's own checker look at it, unmounted."""
-        _run(*_CHECK[self.kind], self.image)
+        _run(*_CHECK[self.kind], self.device)
+
+
+@contextmanager
+def in_a_file(kind: str, folder: Path) -> Iterator[FileSystem]:
+    """Yield a file system in an image file below `folder`, not made yet.
+
+    One loop device serves it all the time: one that is set up anew for each mount may still meet the last one's end.
+    """
+    image, point = folder / f"{kind}.img", folder / kind
+    point.mkdir(parents=True, exist_ok=True)
+    with image.open("wb") as file:
+        file.truncate(IMAGE_BYTES[kind])
+    device = _run("losetup", "--find", "--show", image).strip()
+    try:
+        yield FileSystem(kind, device, point)
+    finally:
+        _run("losetup", "--detach", device)
+        image.unlink()
 
 
 @contextmanager
@@ -79,16 +94,16 @@ def missing(kind: str, folder: Path) -> str:
         tools = [_MAKE[kind][0], _CHECK[kind][0]]
         if absent := [tool for tool in tools if shutil.which(tool) is None]:
             return f"{', '.join(absent)} is not installed"
-        probe = FileSystem(kind, folder / "probe.img", folder / "probe")
-        probe.make()
-        with probe.mounted():
-            probe.cut_power()
-        probe.image.unlink()
+        with in_a_file(kind, folder) as probe:
+            probe.make()
+            with probe.mounted():
+                probe.cut_power()
     except (AssertionError, OSError) as error:
         return f"{kind} cannot be mounted and shut down here: {error}"
     return ""
 
 
-def _run(*command: str | Path) -> None:
+def _run(*command: str | Path) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command[0]} failed: {done.stdout[-500:]} {done.stderr[-500:]}"
+    return done.stdout

@@ -25,7 +25,10 @@ from typing import Any, NoReturn
 
 from base_bundle import base_bundle
 from forks import load_everything, restarted
-from mounts import FileSystem, missing
+from mounts import FileSystem, in_a_file, missing
+
+MEMORY = "/dev/shm"
+"""Images lie in memory where they can: more happens between two cuts."""
 
 WORK_S = 1.0
 """Longest time from the beginning of the work to the cut."""
@@ -198,12 +201,15 @@ def main() -> int:
     parser.add_argument("--cuts", type=int, default=200, help="on each file system")
     parser.add_argument("--seed", type=int, default=0, help="of the operations and of the moments")
     parser.add_argument("--bundle", type=Path, help="bundle to install; by default one is made in .bench/")
-    parser.add_argument("--folder", help="where to work; by default the temporary folder")
+    parser.add_argument("--folder", default=MEMORY if Path(MEMORY).is_dir() else None, help="where to work")
+    parser.add_argument("--no-flush", action="store_true", help="let fsync do nothing, to see that it would be noticed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="edge-cmcl-power-", dir=options.folder) as name:
         folder = Path(name).resolve()
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
         load_everything()
+        if options.no_flush:
+            os.fsync = os.fdatasync = lambda descriptor: None
         results = {}
         for kind in options.fs or ["ext4", "xfs"]:
             if why := missing(kind, folder):
@@ -211,8 +217,8 @@ def main() -> int:
                 return 2
             data = folder / "data.safetensors"
             restarted(lambda path=data: _write_data(path, options.seed))
-            system = FileSystem(kind, folder / f"{kind}.img", folder / kind)
-            results[kind] = cut_often(system, base_bundle(options.bundle), data, options.cuts, options.seed)
+            with in_a_file(kind, folder) as system:
+                results[kind] = cut_often(system, base_bundle(options.bundle), data, options.cuts, options.seed)
         print(json.dumps({"seed": options.seed, **{kind: asdict(each) for kind, each in results.items()}}, indent=2))
         return 1 if any(each.lost or each.unreadable for each in results.values()) else 0
 
