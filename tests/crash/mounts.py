@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from pathlib import Path
 
 IMAGE_BYTES = {"ext4": 256 << 20, "xfs": 512 << 20}
 """xfs wants 300 MB at least; the image is sparse."""
+
+FREE_S = 60.0
 
 _MAKE = {"ext4": ("mkfs.ext4", "-q", "-F"), "xfs": ("mkfs.xfs", "-q", "-f")}
 _CHECK = {"ext4": ("e2fsck", "-fn"), "xfs": ("xfs_repair", "-n")}
@@ -40,6 +43,7 @@ class FileSystem:
             yield self.point
         finally:
             _run("umount", self.point)
+            _wait_until_free(self.device)
 
     def cut_power(self) -> None:
         """Lose everything that has not reached its log: nothing gets to the image from now on."""
@@ -101,6 +105,23 @@ def missing(kind: str, folder: Path) -> str:
     except (AssertionError, OSError) as error:
         return f"{kind} cannot be mounted and shut down here: {error}"
     return ""
+
+
+def _wait_until_free(device: str) -> None:
+    """Wait until nobody has `device` mounted any more.
+
+    A process that was started with a mount namespace of its own meanwhile, a browser's sandbox for instance, keeps a
+    copy of every mount; mounting the device again would then give the old file system, its power still cut.
+    """
+    deadline = time.monotonic() + FREE_S
+    while True:
+        try:
+            os.close(os.open(device, os.O_RDONLY | os.O_EXCL))
+        except OSError:
+            assert time.monotonic() < deadline, f"{device} is still mounted elsewhere"
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _run(*command: str | Path) -> str:
