@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from calls import MUTATING, Call, listed
-from forks import Ended, restarted, run_command
+from forks import Ended, restarted, run_command, run_installed
 from situations import COMMANDS, Command, Situations
 from soundness import EMPTY, Summary, debris, garbage, named, summary
 
@@ -69,30 +69,42 @@ class Found:
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """A command's run without a fault: its calls, and the store before and after (`soundness.summary`)."""
+    """A command's run without a fault: its calls, and the store before and after (`soundness.summary`).
+
+    Attributes:
+        calls: its calls that change something below the store.
+        garbage: blobs in the store before that nothing needs.
+        old, new: the store before and after.
+    """
 
     calls: tuple[Call, ...]
+    garbage: tuple[str, ...]
     old: Summary
     new: Summary
 
 
 class Harness:
-    """Strikes points of commands below `folder`."""
+    """Strikes points of commands on a store below `folder`, with strace's log below `logs`.
 
-    def __init__(self, situations: Situations, folder: Path) -> None:
-        self.situations, self.store, self.log = situations, folder / "store", folder / "strace.log"
-        folder.mkdir(parents=True, exist_ok=True)
+    The commands run in forked processes (`forks`), or as `installed`; a point of one is no point of the other.
+    """
+
+    def __init__(self, situations: Situations, folder: Path, logs: Path, *, installed: bool = False) -> None:
+        self._runner = run_installed if installed else run_command
+        self.situations, self.store, self.log = situations, folder / "store", logs / "strace.log"
+        for each in (folder, logs):
+            each.mkdir(parents=True, exist_ok=True)
 
     @functools.cache  # noqa: B019
     def undisturbed(self, command: Command) -> Undisturbed:
         """Run `command` without a fault, and list its calls."""
         self.situations.copied(command.begins, self.store)
-        old = restarted(lambda: summary(self.store))
+        old, left = restarted(lambda: (summary(self.store), garbage(self.store)))
         done = self._run(command, ["-y", "-s", "0", "-e", "trace=" + ",".join(f"?{name}" for name in MUTATING)])
         assert done.acknowledged, done
         calls = tuple(listed(self.log, done.process, self.store))
         assert calls, "strace lists no call that changes the store"
-        return Undisturbed(calls, old, named(restarted(lambda: summary(self.store)), old))
+        return Undisturbed(calls, tuple(left), old, named(restarted(lambda: summary(self.store)), old))
 
     def strike(self, point: Point) -> str:
         """Let the fault of `point` happen, start again, and return which state is there: old, new or partly.
@@ -101,31 +113,38 @@ class Harness:
             AssertionError: the store is not sound, holds neither state, or lost what was acknowledged; or the fault did
                 not happen where it should.
         """
-        usual = self.undisturbed(point.command)
+        self.undisturbed(point.command)
         self.situations.copied(point.command.begins, self.store)
-        garbage_before = set(garbage(self.store)) if point.fault != KILL else set()
         done = self._run(point.command, self._injection(point))
         self._check_hit(point, done)
-        found = restarted(self._look)
-        state = self._state(point.command, usual, found["summary"])
-        if point.fault == KILL:
-            assert not done.acknowledged if done.code is None else done.acknowledged, done
+        return self.judge(point.command, done)
+
+    def judge(self, command: Command, done: Ended) -> str:
+        """Start again after `command` has `done` something, and return which state is there; raises as `strike`."""
+        usual, found = self.undisturbed(command), restarted(self._look)
+        state = self._state(command, usual, found["summary"])
+        if done.code is None:
+            assert not done.stdout, f"acknowledged before the end: {done}"
+        elif done.code == 0:
+            assert done.acknowledged, done
+            assert state == "new" or not command.changes, f"acknowledged, but the state is {state}"
         else:
-            self._check_error(point.command, done, state)
-            left = set(found["garbage"]) - garbage_before
+            self._check_error(command, done, state)
+            left = set(found["garbage"]) - set(usual.garbage)
             assert state != "old" or not left, f"the error left blobs that nothing needs: {sorted(left)[:3]}"
-        if done.code == 0 and done.acknowledged and point.command.changes:
-            assert state == "new", f"acknowledged, but the state is {state}"
-        if point.command.again and (state == "old" or point.command.partly):
-            again = run_command(self.situations.arguments(point.command, self.store))
-            assert again.code == 0, f"it cannot be done again: {again}"
-            done_again = named(restarted(lambda: summary(self.store)), usual.old)
-            assert done_again == usual.new, f"done again, it ends differently: {_difference(done_again, usual.new)}"
-            assert not point.command.partly or not garbage(self.store), "done again, it left something to remove"
+        if command.again and (state == "old" or command.partly):
+            self._do_again(command, usual)
         return state
 
+    def _do_again(self, command: Command, usual: Undisturbed) -> None:
+        done = run_command(self.situations.arguments(command, self.store))
+        assert done.code == 0, f"it cannot be done again: {done}"
+        found = named(restarted(lambda: summary(self.store)), usual.old)
+        assert found == usual.new, f"done again, it ends differently: {_difference(found, usual.new)}"
+        assert not command.partly or not garbage(self.store), "done again, it left something to remove"
+
     def _run(self, command: Command, options: Sequence[str]) -> Ended:
-        return run_command(self.situations.arguments(command, self.store), ["-o", str(self.log), *options])
+        return self._runner(self.situations.arguments(command, self.store), ["-o", str(self.log), *options])
 
     def _injection(self, point: Point) -> list[str]:
         name, what = point.call.name, f"signal={KILL}" if point.fault == KILL else f"error={point.fault}"
@@ -159,8 +178,6 @@ class Harness:
 
     def _check_error(self, command: Command, done: Ended, state: str) -> None:
         assert "Traceback" not in done.stderr, done
-        if done.code == 0:
-            return
         assert done.code == 7, f"exit code {done.code}: {done}"
         error = json.loads(done.stdout)["error"]
         assert error["message"], done

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ATTACH_S = 20.0
+EDGE_CMCL = Path(sys.executable).with_name("edge-cmcl")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,16 @@ def run_command(arguments: Sequence[str], strace: Sequence[str] = ()) -> Ended:
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
         texts = [path.read_text() if path.exists() else "" for path in (out, err)]
         return Ended(process, code, *texts)
+
+
+def run_installed(arguments: Sequence[str], strace: Sequence[str]) -> Ended:
+    """Run the installed `edge-cmcl ARGUMENTS` under `strace` (its options, -o with a log first), its start included."""
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = ["strace", "-f", "-qq", *strace, str(EDGE_CMCL), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    first = Path(strace[strace.index("-o") + 1]).read_text().split(maxsplit=1)
+    code = done.returncode if done.returncode >= 0 and done.returncode != 128 + signal.SIGKILL else None
+    return Ended(int(first[0]), code, done.stdout, done.stderr)
 
 
 def restarted(work: Callable[[], Any]) -> Any:

@@ -35,7 +35,9 @@ def main() -> int:
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder)  # where a report of a bug would go
         load_everything()
         seed = int(options.replay.split(":")[3]) if options.replay else options.seed
-        harness = Harness(Situations(folder / "situations", base_bundle(options.bundle), seed), folder / "run")
+        harness = Harness(
+            Situations(folder / "situations", base_bundle(options.bundle), seed), folder / "run", folder / "run"
+        )
         if options.replay:
             point = replayed(harness, options.replay)
             print(f"{point.id}: {point.call.what}: the state is {harness.strike(point)}")

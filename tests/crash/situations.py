@@ -51,6 +51,7 @@ COMMANDS = (
     Command("rollback", "updated", ("rollback",), again=False),
     Command("rollback-far", "twice", ("rollback", "1"), again=False),
     Command("gc", "branched", ("gc", "--keep", "1"), partly=True),
+    Command("gc-linear", "twice", ("gc", "--keep", "1"), partly=True),
 )
 
 

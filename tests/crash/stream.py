@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edge_cmcl.bundle import Loaded, Store, timestamp
+from edge_cmcl.bundle.collect import Collected
 from edge_cmcl.bundle.payloads import Golden, golden_from_bytes, golden_to_bytes
 from edge_cmcl.bundle.tags import generation_tag
 from edge_cmcl.data import open_pairs
@@ -64,8 +65,8 @@ class Stream:
         except ModelError:  # nothing to go back to
             quick_update(self.store, self._seed())
 
-    def _gc(self) -> None:
-        collect_garbage(self.store, keep=self.rng.randint(1, 3))
+    def _gc(self) -> Collected:
+        return collect_garbage(self.store, keep=self.rng.randint(1, 3))
 
     def _seed(self) -> int:
         return self.rng.randrange(2**31)
