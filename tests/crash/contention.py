@@ -20,12 +20,13 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 from base_bundle import base_bundle
-from forks import load_everything, restarted
+from forks import fork, load_everything, restarted
 from soundness import debris, garbage, summary
 
 WRITERS, READERS = 2, 8
@@ -60,22 +61,19 @@ def contend(root: Path, data: Path, seconds: float, seed: int) -> dict[str, Any]
 
 def _side_by_side(works: list[Callable[[Callable[..., None]], None]]) -> list[list[dict[str, Any]]]:
     """Run each of `works` in a process of its own; return the lines that each of them said."""
-    files = [tempfile.TemporaryFile("w+") for _ in works]
-    children = []
-    for work, file in zip(works, files, strict=True):
-        sys.stdout.flush()
-        child = os.fork()
-        if child == 0:
-            _say_all(work, file.fileno())
-        children.append(child)
-    for child in children:
-        os.waitpid(child, 0)
-    logs = []
-    for file in files:
-        file.seek(0)
-        logs.append([json.loads(line) for line in file])
-        file.close()
-    return logs
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in works]
+        children = []
+        for work, file in zip(works, files, strict=True):
+            child = fork()
+            if child == 0:
+                _say_all(work, file.fileno())
+            children.append(child)
+        for child in children:
+            os.waitpid(child, 0)
+        for file in files:
+            file.seek(0)
+        return [[json.loads(line) for line in file] for file in files]
 
 
 def _say_all(work: Callable[[Callable[..., None]], None], descriptor: int) -> NoReturn:

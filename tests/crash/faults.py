@@ -142,6 +142,7 @@ class Harness:
         found = named(restarted(lambda: summary(self.store)), usual.old)
         assert found == usual.new, f"done again, it ends differently: {_difference(found, usual.new)}"
         assert not command.partly or not garbage(self.store), "done again, it left something to remove"
+        assert not (left := restarted(lambda: debris(self.store))), f"done again, there is debris: {left}"
 
     def _run(self, command: Command, options: Sequence[str]) -> Ended:
         return self._runner(self.situations.arguments(command, self.store), ["-o", str(self.log), *options])

@@ -83,7 +83,7 @@ def restarted(work: Callable[[], Any]) -> Any:
         AssertionError: it raised; with its traceback.
     """
     reader, writer = os.pipe()
-    child = _fork()
+    child = fork()
     if child == 0:
         os.close(reader)
         _answer(writer, work)
@@ -113,7 +113,7 @@ def _answer(writer: int, work: Callable[[], Any]) -> NoReturn:
 def _under(work: Callable[[], object], strace: Sequence[str]) -> tuple[int, int]:
     """Run `work` in a child that waits until strace has attached; return its id and how it ended (`os.waitpid`)."""
     reader, writer = os.pipe()
-    child = _fork()
+    child = fork()
     if child == 0:
         os.close(writer)
         os.read(reader, 1)
@@ -128,7 +128,8 @@ def _under(work: Callable[[], object], strace: Sequence[str]) -> tuple[int, int]
     return child, status
 
 
-def _fork() -> int:
+def fork() -> int:
+    """Fork this process; what it has printed is flushed, so that it is not printed twice."""
     sys.stdout.flush()
     sys.stderr.flush()
     with warnings.catch_warnings():

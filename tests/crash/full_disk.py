@@ -2,9 +2,9 @@
 
     python tests/crash/full_disk.py
 
-The store lies on a tmpfs of its own, filled up to a few sizes of room. Each command must do what it should or say that the
-disk is full and leave the old state; with room again it must go on. Prints one JSON object; exits with 1 where something
-was wrong. Needs root.
+The store lies on a tmpfs of its own, filled up to a few sizes of room. Each command must do what it should, or say that
+the disk is full and leave the old state; with room again it must go on. Prints one JSON object; exits with 1 where
+something was wrong. Needs root.
 """
 
 from __future__ import annotations

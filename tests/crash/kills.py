@@ -3,7 +3,7 @@
     python tests/crash/kills.py                     every point of every command (`make proof`)
     python tests/crash/kills.py --some 8            8 points of each command
     python tests/crash/kills.py --errors            errors (ENOSPC, EIO, EROFS) instead of kills
-    python tests/crash/kills.py --replay ID         one point again; its store stays for a look
+    python tests/crash/kills.py --replay ID         one point again
 
 Prints one JSON object; exits with 1 where a point failed. Needs strace.
 """
@@ -35,9 +35,8 @@ def main() -> int:
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder)  # where a report of a bug would go
         load_everything()
         seed = int(options.replay.split(":")[3]) if options.replay else options.seed
-        harness = Harness(
-            Situations(folder / "situations", base_bundle(options.bundle), seed), folder / "run", folder / "run"
-        )
+        situations = Situations(folder / "situations", base_bundle(options.bundle), seed)
+        harness = Harness(situations, folder / "run", folder / "run", installed=options.installed)
         if options.replay:
             point = replayed(harness, options.replay)
             print(f"{point.id}: {point.call.what}: the state is {harness.strike(point)}")
@@ -60,6 +59,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--some", type=int, help="how many points of each command")
     parser.add_argument("--no-scratch", action="store_true", help="leave out calls on work in progress")
     parser.add_argument("--errors", action="store_true", help="let the calls fail instead of killing the process")
+    parser.add_argument("--installed", action="store_true", help="run the installed command, its start included")
     parser.add_argument("--seed", type=int, default=0, help="of the data and of the choice of points")
     parser.add_argument("--replay", help="the id of a point")
     parser.add_argument("--bundle", type=Path, help="bundle to install; by default one is made in .bench/")

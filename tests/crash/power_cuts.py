@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from base_bundle import base_bundle
-from forks import load_everything, restarted
+from forks import fork, load_everything, restarted
 from mounts import FileSystem, in_a_file, missing
 
 MEMORY = "/dev/shm"
@@ -96,7 +96,7 @@ def _work_and_cut(system: FileSystem, bundle: Path, data: Path, rng: random.Rand
     """Let a process work on the file system until its power is cut; return what the process said."""
     reader, writer = os.pipe()
     with system.mounted() as point:
-        child = os.fork()
+        child = fork()
         if child == 0:
             os.close(reader)
             _work(point / "store", bundle, data, rng, writer)

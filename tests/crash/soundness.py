@@ -63,11 +63,10 @@ def debris(root: Path) -> list[str]:
 
     Blobs that nothing needs are no debris but garbage (`garbage`): a killed writer may leave some until the next gc.
     """
-    if not root.exists():
-        return []
-    if (root / "oci-layout").is_file():
-        with Store(root).writer():
-            pass
+    if not (root / "oci-layout").is_file():
+        return []  # its making was cut short: the next start is another install
+    with Store(root).writer():
+        pass
     names = (str(path.relative_to(root)) for path in root.rglob("*"))
     return sorted(name for name in names if name.startswith("work-") or name.endswith(".tmp"))
 

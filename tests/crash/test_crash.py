@@ -1,7 +1,7 @@
 """The crash harness in its sizes: a few points by default, more in `.ci/run`, everything in `make proof`.
 
-Each test runs a program of this folder, which forks: a process of pytest has threads. EDGE_CMCL_CRASH chooses: "" for what
-takes seconds, "reduced", or "full". What was done is printed, and shown by `pytest -rP`.
+Each test runs a program of this folder, which forks: a process of pytest has threads. EDGE_CMCL_CRASH chooses: "" for
+what takes seconds, "reduced", or "full". What was done is printed, and shown by `pytest -rP`.
 """
 
 from __future__ import annotations
