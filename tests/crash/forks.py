@@ -42,8 +42,8 @@ class Ended:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether its user was told that it is done."""
-        return self.code == 0 and isinstance(json.loads(self.stdout), dict)
+        """Whether its user was told that it is done, even if it was killed right after."""
+        return bool(self.stdout) and "error" not in json.loads(self.stdout)
 
 
 def load_everything() -> None:
