@@ -37,10 +37,11 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """Yield a file that takes the place of `path`, whole and on disk, when the block ends without an error.
 
-    On an error, Ctrl-C included, the temporary file is removed and `path` stays as it was.
+    On an error, Ctrl-C included, the temporary file is removed and `path` stays as it was. A `private` file has mode
+    0600 from its first byte on; another one has what the umask allows.
 
     Raises:
         StorageError: the file system refused.
@@ -55,7 +56,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             with storage_errors(path):
                 file.flush()
                 os.fsync(file.fileno())
-                os.fchmod(file.fileno(), 0o666 & ~_umask())
+                os.fchmod(file.fileno(), 0o600 if private else 0o666 & ~_umask())
         with storage_errors(path):
             temporary.replace(path)
             sync_folder(path.parent)
@@ -68,9 +69,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write `data` to `path` durably, replacing what was there (see `replacing`)."""
-    with replacing(path) as file:
+    with replacing(path, private=private) as file:
         file.write(data)
 
 

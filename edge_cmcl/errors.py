@@ -9,8 +9,15 @@ EdgeCmclError                 1  a bug of ours, if it is ever raised bare
 ├── IntegrityError            4  bytes are not what they claim to be
 │   ├── DigestError              a blob does not match its digest
 │   ├── FormatError              a manifest, index or state file breaks its format
+│   ├── SignatureError           a signature is wrong, or is for something else
 │   └── ParityError              an exported model answers differently from its source
 ├── RefusedError              5  a guard said no
+│   ├── UnsignedError            a bundle that nobody has signed
+│   ├── UntrustedKeyError        signed, but by no key that is trusted here
+│   ├── RevokedKeyError          signed by a key that was revoked here
+│   ├── WrongDeviceError         a bundle bound to another device class
+│   ├── WrongBaseError           a bundle of another project or history
+│   └── OlderError               a bundle older than what the device had
 ├── RemoteError               6  the other side is away
 └── PlatformError             7  this machine cannot do it
     ├── StoreLockedError         another process writes to the store
@@ -91,6 +98,10 @@ class FormatError(IntegrityError):
     """A manifest, index or state file breaks its format."""
 
 
+class SignatureError(IntegrityError):
+    """A signature is wrong, or is for something else."""
+
+
 class ParityError(IntegrityError):
     """An exported model answers differently from its source."""
 
@@ -99,6 +110,30 @@ class RefusedError(EdgeCmclError):
     """A guard said no."""
 
     exit_code = 5
+
+
+class UnsignedError(RefusedError):
+    """A bundle that nobody has signed."""
+
+
+class UntrustedKeyError(RefusedError):
+    """Signed, but by no key that is trusted here."""
+
+
+class RevokedKeyError(RefusedError):
+    """Signed by a key that was revoked here."""
+
+
+class WrongDeviceError(RefusedError):
+    """A bundle bound to another device class."""
+
+
+class WrongBaseError(RefusedError):
+    """A bundle of another project or history."""
+
+
+class OlderError(RefusedError):
+    """A bundle older than what the device had."""
 
 
 class RemoteError(EdgeCmclError):

@@ -42,7 +42,7 @@ class Machine:
 
     Attributes:
         folder: a project with its run; read only.
-        bundle: knows vibration (universal encoder) and current (conv encoder).
+        bundle: signed with `key`; knows vibration (universal encoder) and current (conv encoder).
         new: pairs file of acoustic, vibration and current, with labels: what the device learns from.
         test: pairs file of every sensor on another day.
     """
@@ -52,6 +52,15 @@ class Machine:
     @property
     def bundle(self) -> Path:
         return self.folder / "base.tar"
+
+    @property
+    def key(self) -> Path:
+        """The private key that has signed the bundle."""
+        return self.folder / "machine.key"
+
+    @property
+    def public_key(self) -> Path:
+        return self.folder / "machine.key.pub"
 
     @property
     def new(self) -> Path:
@@ -87,6 +96,10 @@ def write_machine(folder: Path) -> None:
     write_simulated(folder / "new.safetensors", 240, ("acoustic", "vibration", "current"), seed=2)
     write_simulated(folder / "test.safetensors", 120, seed=99)
     (folder / "edge-cmcl.toml").write_text(PROJECT)
-    for arguments in (["train", ".", "--run", "run"], ["export", "run", "--out", "base.tar"]):
+    for arguments in (
+        ["train", ".", "--run", "run"],
+        ["keys", "generate", "--out", "machine.key"],
+        ["export", "run", "--out", "base.tar", "--key", "machine.key"],
+    ):
         done = subprocess.run([EDGE_CMCL, *arguments], cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -44,7 +44,7 @@ def test_a_device_room_imports_nothing_of_the_host(room: str) -> None:
 def test_the_command_line_starts_without_arrays_models_or_validation() -> None:
     loaded = modules_after(sys.executable, "import edge_cmcl.cli.app")
     assert "typer" in loaded
-    assert not loaded & (HOST_ONLY | {"numpy", "pydantic", "onnxruntime", "safetensors"})
+    assert not loaded & (HOST_ONLY | {"numpy", "pydantic", "onnxruntime", "safetensors", "cryptography"})
 
 
 @pytest.mark.slow

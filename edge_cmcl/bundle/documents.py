@@ -229,8 +229,7 @@ def _without_check(index: Index) -> Index:
 
 def state_to_json(state: State) -> bytes:
     """Return the bytes of `state.json`: the state and a checksum, because no digest names this file."""
-    fields: dict[str, Any] = state.model_dump(by_alias=True)
-    return canonical({**fields, "check": digest_of(canonical(fields))})
+    return sealed(state)
 
 
 def state_from_json(data: bytes, name: str) -> State:
@@ -239,17 +238,29 @@ def state_from_json(data: bytes, name: str) -> State:
     Raises:
         FormatError: it breaks its format or does not match its checksum.
     """
+    return unsealed(State, data, name, "restore it from a backup, or move it away and install again")
+
+
+def sealed(document: BaseModel) -> bytes:
+    """Return the canonical bytes of a document that no digest names, with a checksum of its own in `check`."""
+    fields: dict[str, Any] = document.model_dump(by_alias=True)
+    return canonical({**fields, "check": digest_of(canonical(fields))})
+
+
+def unsealed(kind: type[Model], data: bytes, name: str, hint: str) -> Model:
+    """Parse a document that `sealed` wrote; `hint` says what to do about a damaged one.
+
+    Raises:
+        FormatError: it breaks its format or does not match its checksum.
+    """
     fields = parse(data, name)
     found = fields.pop("check", None) if isinstance(fields, dict) else None
     bare = canonical(fields)
     if found != digest_of(bare):
-        raise FormatError(
-            f"{name} does not match its checksum",
-            expected=digest_of(bare),
-            got=str(found)[:80],
-            hint="the disk changed it: restore it from a backup, or move it away and install again",
-        )
-    return from_json(State, bare, name)
+        expected, got = digest_of(bare), str(found)[:80]
+        hint = f"the disk changed it: {hint}"
+        raise FormatError(f"{name} does not match its checksum", expected=expected, got=got, hint=hint)
+    return from_json(kind, bare, name)
 
 
 def _first_errors(error: ValidationError) -> str:

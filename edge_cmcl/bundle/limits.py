@@ -61,3 +61,13 @@ MAX_GOLDEN_BYTES = 4 * 4 * MAX_WINDOW_VALUES + 4 * MIB
 MAX_RANK = 5
 MAX_ATTACHMENT_BYTES = 4 * MIB
 """One blob of an attachment (a signature, a device's judgement)."""
+
+MAX_SIGNATURE_BYTES = 64 * 1024
+"""Each of the small documents of a signature: its manifest, the envelope, the keys."""
+MAX_SIGNATURES = 8
+"""Signatures, and likewise public keys, of one manifest."""
+MAX_ROTATIONS = 32
+"""Rotations that come with a signature: the latest ones of its keys."""
+MAX_KEYS = 256
+"""Keys that one place knows, revoked ones included."""
+MAX_KEY_FILE_BYTES = 4096

@@ -10,6 +10,14 @@ OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 BUNDLE = "application/vnd.edge-cmcl.bundle.v1"
 GENERATION = "application/vnd.edge-cmcl.generation.v1+json"
 
+OCI_EMPTY: Final = "application/vnd.oci.empty.v1+json"
+
+SIGNATURE = "application/vnd.edge-cmcl.signature.v1"
+ENVELOPE = "application/vnd.dsse.envelope.v1+json"
+KEYS = "application/vnd.edge-cmcl.keys.v1+json"
+STATEMENT = "application/vnd.edge-cmcl.statement.v1+json"
+ROTATION = "application/vnd.edge-cmcl.rotation.v1+json"
+
 ENCODER = "application/vnd.edge-cmcl.encoder.v1+onnx"
 STEP = "application/vnd.edge-cmcl.step.v1+onnx"
 ADAPTER = "application/vnd.edge-cmcl.adapter.v1+safetensors"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from edge_cmcl.bundle import limits
 from edge_cmcl.bundle.canonical import canonical, digest_of
 from edge_cmcl.bundle.documents import (
     TAG,
@@ -31,11 +32,11 @@ from edge_cmcl.bundle.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, Lay
 from edge_cmcl.bundle.lock import locked
 from edge_cmcl.bundle.media_types import BUNDLE, GENERATION, OCI_MANIFEST
 from edge_cmcl.bundle.reading import check_size
-from edge_cmcl.bundle.store_folder import STATE_FILE, WORK, all_or_nothing, strangers, sweep
+from edge_cmcl.bundle.store_files import STATE_FILE, WORK, all_or_nothing, strangers, sweep
 from edge_cmcl.bundle.tags import GENERATION_TAG
 from edge_cmcl.bundle.twofold import copy_of, read_either, write_twice
 from edge_cmcl.durable import make_folder, storage_errors, sync_folder, write_bytes
-from edge_cmcl.errors import DigestError, EdgeCmclError, FormatError, ModelError, UsageError
+from edge_cmcl.errors import DigestError, EdgeCmclError, FormatError, ModelError, StorageError, UsageError
 
 
 class Store(Layout):
@@ -122,7 +123,10 @@ class Store(Layout):
         return digest
 
     def commit(
-        self, generation: Generation, tags: Iterable[str], accept: Callable[[Loaded], None] | None = None
+        self,
+        generation: Generation,
+        tags: Iterable[str],
+        accept: Callable[[Loaded], Mapping[str, Descriptor] | None] | None = None,
     ) -> str:
         """Write one generation whose blobs are all in the store, point `tags` to it, and return its manifest digest.
 
@@ -132,7 +136,8 @@ class Store(Layout):
         Args:
             generation: its document.
             tags: tags to point to it.
-            accept: called with the generation as it stands on the disk before a tag leads to it; refuses it by raising.
+            accept: called with the generation as it stands on the disk before a tag leads to it; refuses it by raising,
+                and may return further tags to move with it (those of its signature).
 
         Raises:
             DigestError: a blob of it is missing.
@@ -150,9 +155,8 @@ class Store(Layout):
         self.put(document)
         digest = self.put(data)
         entry = Descriptor(media_type=OCI_MANIFEST, digest=digest, size=len(data), artifact_type=BUNDLE)
-        if accept is not None:
-            accept(self.load_manifest(digest))
-        self._point(dict.fromkeys(tags, entry), generation)
+        further = accept(self.load_manifest(digest)) if accept is not None else None
+        self._point({**dict.fromkeys(tags, entry), **(further or {})}, generation)
         return digest
 
     def check_newer(self, generation: Generation) -> None:
@@ -291,6 +295,10 @@ class Store(Layout):
             self.move_tags(entries, superseded)
 
     def _write_index(self, index: Index) -> None:
+        count, most = len(index.manifests), limits.MAX_INDEX_ENTRIES
+        if count > most:
+            hint = "`edge-cmcl gc` removes old generations with their signatures"
+            raise StorageError(f"{self.root}: the index is full", expected=f"at most {most}", got=str(count), hint=hint)
         data = index_to_json(index)
         index_from_json(data, "the new index")
         write_twice(self.root / INDEX_FILE, data)

@@ -64,19 +64,22 @@ def import_layout(
     *,
     ref: str | None = None,
     tags: Iterable[str] = (),
+    admit: Callable[[Loaded], None] | None = None,
     accept: Callable[[Loaded], Mapping[str, Descriptor]] | None = None,
 ) -> str:
     """Bring one generation of the bundle `source` (a folder or tar) into `store`; return its manifest digest.
 
-    Everything is copied beside the store first, each blob's digest checked on the way, then the manifest, the
-    generation and every payload; then `accept` may refuse it by raising. Only after that do the blobs move into the
-    store, and last the tags, those of its attachments included.
+    Everything is copied beside the store first, each blob's digest checked on the way, then the manifest and the
+    generation; then `admit` may refuse it by raising, before any payload is opened; then every payload is checked, and
+    `accept` may refuse it. Only after that do the blobs move into the store, and last the tags, those of its
+    attachments included.
 
     Args:
         source: OCI layout folder, or an uncompressed tar of one.
         store: where it goes.
         ref: which generation, where `source` holds several.
         tags: tags of the store to point to it, in the same replacement of the index.
+        admit: called with the generation before its payloads are opened: the place to ask who has signed it.
         accept: called with the verified generation, before the store changes; returns further tags to move with it.
 
     Raises:
@@ -87,6 +90,8 @@ def import_layout(
     with store.writer(), store.scratch() as scratch:
         staged, digest = _staged(Path(source), ref, scratch)
         loaded = staged.load_manifest(digest)
+        if admit is not None:
+            admit(loaded)
         check_contents(loaded)
         store.check_newer(loaded.generation)
         further = accept(loaded) if accept is not None else {}

@@ -21,20 +21,27 @@ app = typer.Typer()
 Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 for one per core.")]
 
 
-@app.command(epilog="Example: edge-cmcl install base.tar")
+@app.command(epilog="Example: edge-cmcl install base.tar --trust base.key.pub")
 def install(
     bundle: Annotated[Path, typer.Argument(help="A bundle: a folder, or a tar file.")],
+    trust: Annotated[
+        str, typer.Option("--trust", help="A fingerprint or public key file to trust from now on: it signed this.")
+    ] = "",
+    allow_unsigned: Annotated[
+        bool, typer.Option("--allow-unsigned", help="Take it although no trusted key has signed it, on record.")
+    ] = False,
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Install a bundle on this device."""
+    """Install a signed bundle on this device."""
     from edge_cmcl.device.store import install as install_bundle
 
     target = store or default_store()
-    done = install_bundle(bundle, target)
+    done = install_bundle(bundle, target, trust=trust, allow_unsigned=allow_unsigned)
+    signer = f"signed by {done.signed_by}" if done.signed_by else "NOT SIGNED by anyone who is trusted here"
     text = (
         f"installed {done.name}, generation {done.counter}, into {target}\n"
-        f"it knows {', '.join(done.modalities)}; this device is {done.device_id}"
+        f"it knows {', '.join(done.modalities)}; this device is {done.device_id}\n{signer}"
     )
     show({"store": target, **done.as_json()}, text, json=json)
 
@@ -55,6 +62,7 @@ def status(store: Store = None, json: Json = False) -> None:
     pairs = [[" - ".join(pair["modalities"]), pair["n"], *_quality(pair["metrics"])] for pair in found["pairs"]]
     lines = [
         f"{found['name']}, generation {found['counter']} ({found['action']}, {found['created']})",
+        f"signed by {signed(found)}",
         f"device {found['device_id']}, {found['store_bytes'] / 1e6:.1f} MB in {found['store']}",
         *_trial(found),
         "",
@@ -197,6 +205,13 @@ def _quality(metrics: dict[str, Any]) -> list[object]:
     interval = metrics.get("mrr_interval")
     shown = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else None
     return [metrics.get("mrr"), shown, metrics.get("mrr_chance")]
+
+
+def signed(generation: dict[str, Any]) -> str:
+    """Return by whom a generation of `status` or `log` is signed."""
+    from edge_cmcl.device.signing import SignedBy
+
+    return str(SignedBy(**generation["signed_by"]))
 
 
 def bound(origin: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from edge_cmcl.cli.console import show, table
+from edge_cmcl.cli.device_commands import signed
 from edge_cmcl.cli.options import Json, Store, default_store
 
 app = typer.Typer()
@@ -60,11 +61,12 @@ def log_(store: Store = None, json: Json = False) -> None:
             e["created"],
             e["action"],
             ", ".join(e["modalities"]),
+            signed(e),
             " ".join(e["tags"]),
         ]
         for e in found
     ]
-    header = ["", "generation", "digest", "parents", "created", "action", "knows", "tags"]
+    header = ["", "generation", "digest", "parents", "created", "action", "knows", "signed by", "tags"]
     show({"generations": found}, table(header, rows), json=json)
 
 

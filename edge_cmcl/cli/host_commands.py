@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_cmcl.cli.console import progress, show, table, warned
-from edge_cmcl.cli.options import Json, Store, default_store, need_host
+from edge_cmcl.cli.options import Json, Store, default_store, host_keys, need_host
 from edge_cmcl.cli.outputs import check_bundle
 from edge_cmcl.cli.terms import CLOSED_FORM, MRR
 
 if TYPE_CHECKING:
+    from edge_cmcl.bundle.envelope import Envelope
     from edge_cmcl.device.evaluate import PairMetrics
 
 app = typer.Typer()
@@ -52,20 +53,41 @@ def train(
 def export(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     out: Annotated[Path, typer.Option("--out", help="The bundle: a folder, or a tar file.")],
+    key: Annotated[
+        list[Path] | None,
+        typer.Option("--key", help="A private key file to sign with; repeat. [default: this user's own key]"),
+    ] = None,
+    counter: Annotated[
+        int | None,
+        typer.Option("--counter", min=1, help="Devices refuse lower ones. [default: one more a run; 1 with --key]"),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Export a run to a bundle for devices, parity proven."""
+    """Export a run to a signed bundle for devices, parity proven."""
     need_host()
     check_bundle(out)
+    from edge_cmcl.bundle.keyring import own_key
+    from edge_cmcl.bundle.keys import read_private_key
+
+    signers = [read_private_key(path) for path in key or ()]  # before torch is loaded: what is wrong is told at once
+    rotations: tuple[Envelope, ...] = ()
+    from edge_cmcl.host.counting import counter_of
     from edge_cmcl.host.export import export as export_run
     from edge_cmcl.host.run import load_run
 
+    loaded = load_run(run)
+    if not signers:
+        own, trust = own_key(host_keys())
+        signers, rotations = [own], trust.rotations()
+        counter = counter or counter_of(host_keys(), loaded.project.name, loaded.run_id)
     with progress() as told:
-        done = export_run(load_run(run), out, told)
+        done = export_run(loaded, out, told, counter=counter or 1, signers=signers, rotations=rotations)
     rows = [[name, difference] for name, difference in done["parity"].items()]
     text = (
-        f"{out}: {', '.join(done['modalities'])}, {done['bytes'] / 1e6:.1f} MB\n\n"
-        f"{table(['graph', 'largest difference from torch'], rows)}"
+        f"{out}: generation {done['counter']}, {', '.join(done['modalities'])}, {done['bytes'] / 1e6:.1f} MB\n\n"
+        f"{table(['graph', 'largest difference from torch'], rows)}\n\n"
+        f"signed by {' and '.join(done['signed_by'])}\n"
+        f"on a device: edge-cmcl install {out} --trust {done['signed_by'][0]}"
     )
     show(done, text, json=json)
 

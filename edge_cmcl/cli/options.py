@@ -31,10 +31,19 @@ def default_store() -> Path:
     $XDG_DATA_HOME/edge-cmcl/store, with ~/.local/share for a variable that is unset, empty or not absolute
     (XDG Base Directory Specification 0.8).
     """
+    return _data_folder() / "store"
+
+
+def host_keys() -> Path:
+    """Return the folder of the key with which this user's exports are signed, and of those it took the place of."""
+    return _data_folder() / "keys"
+
+
+def _data_folder() -> Path:
     data_home = Path(os.environ.get("XDG_DATA_HOME", ""))
     if not data_home.is_absolute():
         data_home = Path.home() / ".local" / "share"
-    return data_home / "edge-cmcl" / "store"
+    return data_home / "edge-cmcl"
 
 
 def need_host() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edge_cmcl.bundle import Loaded, State
-from edge_cmcl.errors import RefusedError
+from edge_cmcl.errors import OlderError, RefusedError, WrongBaseError, WrongDeviceError
 
 
 def check_admissible(bundle: Loaded, state: State, current: Loaded | None, known: Sequence[Loaded]) -> None:
@@ -18,13 +18,16 @@ def check_admissible(bundle: Loaded, state: State, current: Loaded | None, known
         known: every generation that is here.
 
     Raises:
-        RefusedError: it is bound to other hardware, belongs to another project, replaces what the device has learned
-            by itself, or is older than what the device had.
+        WrongDeviceError: it is bound to other hardware.
+        WrongBaseError: it belongs to another project, or continues a base that was never here.
+        RefusedError: it replaces what the device has learned by itself.
+        OlderError: it is older than what the device had.
     """
     _check_class(bundle, state)
     if current is None or current.digest == bundle.digest:  # what is current may come again: that repairs it
         return
     _check_name(bundle, current)
+    _check_base(bundle, known)
     _check_continues(bundle, current)
     _check_counter(bundle, state, current, known)
 
@@ -32,7 +35,7 @@ def check_admissible(bundle: Loaded, state: State, current: Loaded | None, known
 def _check_class(bundle: Loaded, state: State) -> None:
     bound = bundle.generation.device_class
     if bound and bound != state.device_class:
-        raise RefusedError(
+        raise WrongDeviceError(
             f"{_named(bundle)} is bound to other hardware",
             expected=f"a bundle for {state.device_class or 'any device'}",
             got=f"device class {bound}",
@@ -42,11 +45,23 @@ def _check_class(bundle: Loaded, state: State) -> None:
 
 def _check_name(bundle: Loaded, current: Loaded) -> None:
     if bundle.generation.name != current.generation.name:
-        raise RefusedError(
+        raise WrongBaseError(
             f"{_named(bundle)} belongs to another project",
             expected=f"a bundle of {current.generation.name}",
             got=bundle.generation.name,
             hint="use another --store for another project",
+        )
+
+
+def _check_base(bundle: Loaded, known: Sequence[Loaded]) -> None:
+    """Refuse what continues another base than was ever here: its adapters and sketches grew from other ones."""
+    bases = {each.base for each in known}
+    if bundle.generation.parents and bundle.base not in bases:
+        raise WrongBaseError(
+            f"{_named(bundle)} continues another base",
+            expected=f"a new base, or a generation that continues {', '.join(sorted(base[:19] for base in bases))}",
+            got=f"one that continues {bundle.base[:19]}",
+            hint="install the base that it continues first, or use another --store",
         )
 
 
@@ -67,7 +82,7 @@ def _check_counter(bundle: Loaded, state: State, current: Loaded, known: Sequenc
         given = [each.generation for each in known if each.generation.device_id != state.device_id]
         had = max((generation.counter for generation in given), default=0)
     if bundle.generation.counter < had:
-        raise RefusedError(
+        raise OlderError(
             f"{_named(bundle)} is older than what this device had",
             expected=f"generation {had} or a later one",
             got=f"generation {bundle.generation.counter}",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from edge_cmcl.bundle import Generation, Loaded, Store
+from edge_cmcl.bundle.documents import Descriptor
 from edge_cmcl.bundle.tags import generation_tag
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.self_test import self_test
+from edge_cmcl.device.signing import signed
 from edge_cmcl.device.store import CURRENT
 from edge_cmcl.device.trial import begun, noted
 
 
 def commit_on_trial(store: Store, parent: str, generation: Generation) -> str:
-    """Make `generation`, whose blobs are in the store, current and begin its trial; return its manifest digest.
+    """Sign `generation`, whose blobs are in the store, make it current and begin its trial; return its digest.
 
     Args:
         store: the device store; its writer lock is held.
@@ -20,12 +22,15 @@ def commit_on_trial(store: Store, parent: str, generation: Generation) -> str:
 
     Raises:
         RefusedError, ParityError, IntegrityError: what came back from the disk does not pass its self-test.
+        FormatError: the keys of this device are damaged.
         StorageError: the file system refused; the tags are as they were.
     """
 
-    def accept(new: Loaded) -> None:
+    def accept(new: Loaded) -> dict[str, Descriptor]:
         self_test(Model(new))  # as it came back from the disk
+        signature = signed(store, new)
         state = noted(store.state(), store.load_manifest(parent).generation.counter)
         store.save_state(begun(state, parent, new.digest, generation.created))
+        return signature
 
     return store.commit(generation, [CURRENT, generation_tag(generation)], accept)

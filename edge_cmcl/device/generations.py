@@ -42,6 +42,9 @@ def rollback(store: Store, ref: str = "") -> Loaded:
 
 def log(store: Layout) -> list[dict[str, Any]]:
     """Return every generation of the store, newest first, in JSON types; those rolled back from included."""
+    from edge_cmcl.device.signing import keyring, signed_by
+
+    trust, entries = keyring(store).trust(), store.index().manifests
     leading = {loaded.digest for loaded in store.history(CURRENT)}
     current = store.tags()[CURRENT]
     return [
@@ -56,6 +59,7 @@ def log(store: Layout) -> list[dict[str, Any]]:
             "tags": _tags_of(store, loaded.digest),
             "current": loaded.digest == current,
             "in_use": loaded.digest in leading,
+            "signed_by": vars(signed_by(loaded, trust, entries)).copy(),
         }
         for loaded in generations(store)
     ]

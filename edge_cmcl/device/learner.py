@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from edge_cmcl.bundle import Store
-from edge_cmcl.bundle.store_folder import all_or_nothing
+from edge_cmcl.bundle.store_files import all_or_nothing
 from edge_cmcl.data import Pairs
 from edge_cmcl.device.attempt import Attempt, Request, attempt
 from edge_cmcl.device.commit import commit_on_trial
@@ -20,6 +20,7 @@ from edge_cmcl.device.memory import memory_limit, peak_memory_bytes
 from edge_cmcl.device.next_generation import next_generation, write_modality
 from edge_cmcl.device.outcome import pair_records
 from edge_cmcl.device.plan import make_plan
+from edge_cmcl.device.signing import check_signer
 from edge_cmcl.device.stages import stages
 from edge_cmcl.device.starting import start
 from edge_cmcl.device.store import store_bytes
@@ -77,7 +78,8 @@ def update(
     deadline = time.monotonic() + budget_s if budget_s is not None else float("inf")
     clock = Clock()
     with memory_limit(max_memory_bytes), store.writer(), store.scratch() as folder:
-        device = store.state().device_id  # first: a damaged state must not cost the training
+        device = store.state().device_id  # first: a damaged state or key must not cost the training
+        check_signer(store)
         model = start(store, threads=threads)
         plan = make_plan(model, pairs, modality, partners, task)
         report = UpdateReport(modality, plan.partners, tuple(sorted(plan.new)), plan.rows)

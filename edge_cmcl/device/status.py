@@ -7,6 +7,7 @@ from typing import Any
 
 from edge_cmcl.bundle import State, Store
 from edge_cmcl.device.model import Model
+from edge_cmcl.device.signing import keyring, signed_by
 from edge_cmcl.device.store import CURRENT, store_bytes
 from edge_cmcl.device.trial import reverted_of, trial_of
 from edge_cmcl.errors import IntegrityError
@@ -34,6 +35,7 @@ def status(store: Store) -> dict[str, Any]:
         "action": generation.action,
         "trial": _trial(store, state, loaded.digest),
         "reverted": reverted.model_dump(include={"digest", "since", "reason"}) if reverted else None,
+        "signed_by": vars(signed_by(loaded, keyring(store).trust())).copy(),
         "embedding_dim": generation.embedding_dim,
         "modalities": [_modality(model, name, certificates) for name in model.modalities],
         "pairs": [

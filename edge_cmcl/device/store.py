@@ -6,16 +6,19 @@ import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_cmcl.bundle import Layout, Loaded, Store, timestamp
 from edge_cmcl.bundle.documents import Descriptor
-from edge_cmcl.bundle.store_folder import discard
+from edge_cmcl.bundle.store_files import discard
 from edge_cmcl.bundle.tags import GENERATION_TAG, free_tag
 from edge_cmcl.bundle.transfer import import_layout
 from edge_cmcl.device.trial import begun, noted
 from edge_cmcl.durable import make_folder, storage_errors, sync_folder
 from edge_cmcl.errors import ModelError, PlatformError
+
+if TYPE_CHECKING:
+    from edge_cmcl.bundle.verification import Admitted, Consent
 
 CURRENT = "current"
 """The tag of the generation in use."""
@@ -26,7 +29,14 @@ PREVIOUS = "previous"
 
 @dataclass(frozen=True)
 class Installed:
-    """What `install` did: the generation now current, whether it is a first install, and the device's id."""
+    """What `install` did.
+
+    Attributes:
+        digest, counter, name, modalities: of the generation now current.
+        device_id: the device's id.
+        first: whether it is a first install.
+        signed_by: fingerprint of the trusted key that has signed it, "" where it was let in without one.
+    """
 
     digest: str
     counter: int
@@ -34,6 +44,7 @@ class Installed:
     modalities: tuple[str, ...]
     device_id: str
     first: bool
+    signed_by: str
 
     def as_json(self) -> dict[str, Any]:
         """Return it in JSON types."""
@@ -60,26 +71,40 @@ def open_store(path: Path | str) -> Store:
     return store
 
 
-def install(source: Path, path: Path) -> Installed:
+def install(source: Path, path: Path, *, trust: str | Path = "", allow_unsigned: bool = False) -> Installed:
     """Install the bundle at `source` (an OCI layout folder, or a tar of one) into the store at `path`.
 
-    The first install makes the store and gives the device its id. Before anything changes, the bundle must be one for
-    this device (`admission`) and pass its self-test here (`self_test`).
+    The first install makes the store and gives the device its id and its own key. Before anything changes, the bundle
+    must be signed by a trusted key (`verification`), be one for this device (`admission`) and pass its self-test here
+    (`self_test`).
+
+    Args:
+        source: the bundle.
+        path: the store.
+        trust: fingerprint or file of a public key that has signed the bundle and is to be trusted from now on; "" for
+            those that are trusted already.
+        allow_unsigned: let it in although no trusted key has signed it; the store's state says so.
 
     Raises:
         ModelError: `source` is no bundle.
+        UsageError: `trust` is neither a fingerprint nor a file.
         DigestError, FormatError: it is damaged; nothing was installed.
+        SignatureError: its signature is wrong.
         ParityError: it embeds its golden windows differently on this device.
-        RefusedError: it belongs to another project, device class or history, is older, or cannot run here.
+        RefusedError: it is not signed by a trusted key, belongs to another project, device class or history, is older,
+            or cannot run here; each has a class of its own (`errors`).
         StoreLockedError, StorageError: the store cannot be written.
     """
+    from edge_cmcl.device.signing import consent
+
+    said = consent(trust, allow_unsigned)
     if not source.exists():
         raise ModelError(
             f"cannot read {source}", expected="a bundle: an OCI layout folder or a tar of one", got="no such path"
         )
     made = _make_folder(path)
     try:
-        return _install(source, path)
+        return _install(source, path, said)
     except BaseException:
         if made:
             with suppress(PlatformError):  # another process works in it by now, or the disk is full: it stays
@@ -99,11 +124,12 @@ def _make_folder(path: Path) -> bool:
         return True
 
 
-def _install(source: Path, path: Path) -> Installed:
-    # onnxruntime comes with these; `log` and `rollback` do not wait for it.
+def _install(source: Path, path: Path, said: Consent) -> Installed:
+    # onnxruntime and cryptography come with these; `log` and `rollback` do not wait for it.
     from edge_cmcl.device.admission import check_admissible
     from edge_cmcl.device.model import Model
     from edge_cmcl.device.self_test import self_test
+    from edge_cmcl.device.signing import admit, keep_keys, recorded
 
     store = Store.create(path)
     with store.writer():
@@ -111,18 +137,27 @@ def _install(source: Path, path: Path) -> Installed:
         device_id = state.device_id or uuid.uuid4().hex
         store.save_state(state.model_copy(update={"device_id": device_id}))
         current = store.load(CURRENT) if CURRENT in store.tags() else None
+        known = generations(store)
+        admissions: list[Admitted] = []
+
+        def admit_signed(bundle: Loaded) -> None:
+            here = {each.digest for each in known}
+            admissions.append(admit(store, bundle, said, bundle.digest in here))
+            check_admissible(bundle, store.state(), current, known)
 
         def accept(bundle: Loaded) -> dict[str, Descriptor]:
-            check_admissible(bundle, store.state(), current, generations(store))
             self_test(Model(bundle))
+            keep_keys(store, admissions[0])
             state = noted(store.state(), current.generation.counter if current else 0)
-            store.save_state(begun(state, current.digest if current else None, bundle.digest, timestamp()))
+            state = begun(state, current.digest if current else None, bundle.digest, timestamp())
+            store.save_state(recorded(state, store, bundle.digest, admissions[0]))
             return _tags(store, bundle, current)
 
-        digest = import_layout(source, store, accept=accept)
+        digest = import_layout(source, store, admit=admit_signed, accept=accept)
         generation = store.load(digest).generation
     modalities = tuple(sorted(generation.modalities))
-    return Installed(digest, generation.counter, generation.name, modalities, device_id, current is None)
+    signer = admissions[0].signed_by
+    return Installed(digest, generation.counter, generation.name, modalities, device_id, current is None, signer)
 
 
 def _tags(store: Store, bundle: Loaded, current: Loaded | None) -> dict[str, Descriptor]:

@@ -66,9 +66,12 @@ class Demo:
         self.progress("demo", 1, total)
         trained = self._command("train", self.folder, "--run", self.folder / "run")
         self.progress("demo", 2, total)
-        exported = self._command("export", self.folder / "run", "--out", self.folder / "base.tar")
+        key = self.folder / "host.key"
+        self._command("keys", "generate", "--out", key)
+        exported = self._command("export", self.folder / "run", "--out", self.folder / "base.tar", "--key", key)
         self.progress("demo", 3, total)
-        self._command("install", self.folder / "base.tar", "--store", self._store)
+        trusted = self.folder / "host.key.pub"
+        self._command("install", self.folder / "base.tar", "--trust", trusted, "--store", self._store)
         stages = [{"stage": "base", "pairs": self._evaluate()}]
         self.progress("demo", 4, total)
         updates = []

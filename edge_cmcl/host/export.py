@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edge_cmcl.bundle import Generation, Loaded, ModalityRecord, PairRecord, Store
+from edge_cmcl.bundle.documents import Descriptor
+from edge_cmcl.bundle.envelope import Envelope
+from edge_cmcl.bundle.keys import PrivateKey
 from edge_cmcl.bundle.payloads import (
     LabelFeatures,
     adapter_to_bytes,
@@ -16,6 +19,7 @@ from edge_cmcl.bundle.payloads import (
     labels_to_bytes,
     sketch_to_bytes,
 )
+from edge_cmcl.bundle.signature import write_signature
 from edge_cmcl.bundle.transfer import export_layout
 from edge_cmcl.continual.origin import Origin
 from edge_cmcl.device.encoders import Encoder, GraphEncoder
@@ -35,8 +39,24 @@ KEPT_EPOCHS = 200
 """Epochs of each training history that go into a bundle."""
 
 
-def export(run: Run, out: Path, progress: Progress = silent) -> dict[str, Any]:
+def export(
+    run: Run,
+    out: Path,
+    progress: Progress = silent,
+    *,
+    counter: int = 1,
+    signers: Sequence[PrivateKey] = (),
+    rotations: Sequence[Envelope] = (),
+) -> dict[str, Any]:
     """Write the bundle of `run` to `out`, a folder or, where it ends in .tar, a tar; return what was proven.
+
+    Args:
+        run: a finished run.
+        out: where to.
+        progress: told how far it is.
+        counter: devices refuse a bundle with a lower one than they were given (`counting.counter_of`).
+        signers: keys that sign it; with none it is unsigned, and devices take it on request only.
+        rotations: how the signers' keys came after others that devices may trust still, oldest first.
 
     Raises:
         ParityError: an exported graph answers differently from torch; nothing is written.
@@ -44,26 +64,38 @@ def export(run: Run, out: Path, progress: Progress = silent) -> dict[str, Any]:
         ModelError: an encoder of the user's own cannot be used.
         StorageError: the file system refused.
     """
-    with exported(run, progress) as (loaded, parity):
+    with exported(run, progress, counter, signers, rotations) as (loaded, parity):
         digest = export_layout(loaded.layout, CURRENT, out)
         sizes = {layer.digest: layer.size for layer in loaded.manifest.layers}
         return {
             "bundle": str(out),
             "digest": digest,
+            "counter": counter,
             "modalities": sorted(loaded.generation.modalities),
             "bytes": sum(sizes.values()),
             "parity": parity,
+            "signed_by": [signer.public.fingerprint for signer in signers],
         }
 
 
 @contextmanager
-def exported(run: Run, progress: Progress = silent) -> Iterator[tuple[Loaded, dict[str, Any]]]:
-    """Yield the generation of `run` in a temporary store, parity checked, and the largest differences found."""
+def exported(
+    run: Run,
+    progress: Progress = silent,
+    counter: int = 1,
+    signers: Sequence[PrivateKey] = (),
+    rotations: Sequence[Envelope] = (),
+) -> Iterator[tuple[Loaded, dict[str, Any]]]:
+    """Yield the generation of `run` in a temporary store, signed, parity checked, and the largest differences found."""
+
+    def sign(new: Loaded) -> dict[str, Descriptor]:
+        return write_signature(store, new, signers, rotations) if signers else {}
+
     with tempfile.TemporaryDirectory(prefix="edge-cmcl-export-") as folder:
         store = Store.create(Path(folder) / "store")
         references: dict[str, Encoder] = {}
         with store.writer():
-            digest = store.commit(_generation(run, store, references, progress), [CURRENT])
+            digest = store.commit(_generation(run, store, counter, references, progress), [CURRENT], sign)
         loaded = store.load(digest)
         yield loaded, _check_parity(run, Model(loaded), references, progress)
 
@@ -76,7 +108,7 @@ def _check_parity(run: Run, model: Model, references: Mapping[str, Encoder], pro
     return found
 
 
-def _generation(run: Run, store: Store, references: dict[str, Encoder], progress: Progress) -> Generation:
+def _generation(run: Run, store: Store, counter: int, references: dict[str, Encoder], progress: Progress) -> Generation:
     names = sorted(run.adapters)
     total = len(names) + 2
     universal = universal_graph()
@@ -90,7 +122,7 @@ def _generation(run: Run, store: Store, references: dict[str, Encoder], progress
     return Generation.model_validate(
         {
             "name": run.project.name,
-            "counter": 1,
+            "counter": counter,
             "created": run.created,
             "software": SOFTWARE,
             "action": "export",

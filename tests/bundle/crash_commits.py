@@ -13,6 +13,8 @@ import signal
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from bundle_samples import make_store, updated_generation
 
 from edge_cmcl.bundle import Store, contents

@@ -80,7 +80,7 @@ def test_equal_payloads_are_equal_bytes_in_every_process() -> None:
         "from edge_cmcl.bundle import payloads as p;"
         "print(p.sketch_to_bytes(s.make_origin('acc')).hex(), p.adapter_to_bytes(s.make_adapter(1)).hex())"
     )
-    here = __file__.rsplit("/", 1)[0]
+    here = __file__.rsplit("/", 2)[0]
     done = subprocess.run([sys.executable, "-c", code, here], capture_output=True, text=True, check=True)
     mine = [sketch_to_bytes(make_origin("acc")).hex(), adapter_to_bytes(make_adapter(1)).hex()]
     assert done.stdout.split() == mine

@@ -21,7 +21,7 @@ from bundle_samples import (
 
 from edge_cmcl.bundle import Layout, State, Store, contents
 from edge_cmcl.bundle.documents import QueueEntry
-from edge_cmcl.bundle.store_folder import discard
+from edge_cmcl.bundle.store_files import discard
 from edge_cmcl.errors import (
     DigestError,
     EdgeCmclError,
@@ -189,7 +189,7 @@ def test_a_document_beyond_the_limits_is_not_written(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
     before = (store.root / "index.json").read_bytes()
     with store.writer():
-        with pytest.raises(FormatError, match="index"):
+        with pytest.raises(StorageError, match="index is full"):
             store.commit(updated_generation(store, "current", seed=12), [f"tag-{n}" for n in range(4097)])
         generation = store.load("base").generation
         acc = generation.modalities["acc"]

@@ -547,6 +547,6 @@ def test_export_uses_bounded_memory(tmp_path: Path) -> None:
         "export_layout(store, 'base', root / 'out.tar'); import_layout(root / 'out.tar', Store.create(root / 'b'))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)"
     )
-    here = os.fspath(Path(__file__).parent)
+    here = os.fspath(Path(__file__).parents[1])
     done = subprocess.run([sys.executable, "-c", code, here, tmp_path], capture_output=True, text=True, check=True)
     assert int(done.stdout) * 1024 < 48 << 20

@@ -90,7 +90,8 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Example:
     record(folder / "mic.csv", "t_s", 128, {"level": 0.8})
     record(folder / "today.csv", "t_s", 128, {"level": 0.8}, seconds=24)
     for line in commands()[:-1]:
-        done = made.run(line)
+        signer = re.search(r"^signed by ([0-9a-f]{64})$", "".join(made.printed.values()), re.MULTILINE)
+        done = made.run(line.replace("FINGERPRINT", signer[1]) if signer and "install" in line else line)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         made.printed[line.split("#")[0].strip()] = done.stdout
     return made
@@ -114,6 +115,14 @@ def test_the_example_of_the_readme_runs_as_it_stands_there(example: Example) -> 
     undone = Example(example.folder, {**example.environment, "EDGE_CMCL_STORE": str(example.folder / "undone")}, {})
     shutil.copytree(example.folder / "home" / "edge-cmcl" / "store", example.folder / "undone")
     assert "generation 1 is current: current, vibration" in undone.text(last)
+
+
+def test_the_fingerprint_is_the_one_that_export_has_printed(example: Example) -> None:
+    (export,) = (text for line, text in example.printed.items() if line.startswith("edge-cmcl export"))
+    (listed,) = example.json("edge-cmcl keys list")["host"]
+    assert f"edge-cmcl install base.tar --trust {listed['fingerprint']}" in export
+    error = example.refused("edge-cmcl install base.tar --store new", 5)
+    assert (error["type"], error["to_do"].endswith(f"--trust {listed['fingerprint']}")) == ("UntrustedKeyError", True)
 
 
 def test_import_says_at_what_rate_each_sensor_was_recorded(example: Example) -> None:

@@ -20,7 +20,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
 @pytest.fixture
 def store(machine: Machine, tmp_path: Path) -> Store:
     """A device store on which the machine's bundle is installed, this test's own."""
-    install(machine.bundle, tmp_path / "store")
+    install(machine.bundle, tmp_path / "store", trust=machine.public_key)
     return open_store(tmp_path / "store")
 
 
@@ -28,7 +28,7 @@ def store(machine: Machine, tmp_path: Path) -> Store:
 def taught(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A device store that has learned acoustic and the labels; read only."""
     root = tmp_path_factory.mktemp("taught") / "store"
-    install(machine.bundle, root)
+    install(machine.bundle, root, trust=machine.public_key)
     store = open_store(root)
     with open_pairs(machine.new) as pairs:
         update(store, pairs, "acoustic", partners=["vibration", "text"])

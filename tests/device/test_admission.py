@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,21 @@ from machine_bundle import Machine
 from edge_cmcl.bundle import Generation, Store
 from edge_cmcl.bundle.payloads import Golden, golden_from_bytes, golden_to_bytes
 from edge_cmcl.device.generations import log, rollback
-from edge_cmcl.device.store import CURRENT, PREVIOUS, install
-from edge_cmcl.errors import EdgeCmclError, FormatError, ModelError, ParityError, RefusedError
+from edge_cmcl.device.store import CURRENT, PREVIOUS
+from edge_cmcl.device.store import install as install_bundle
+from edge_cmcl.errors import (
+    EdgeCmclError,
+    FormatError,
+    ModelError,
+    OlderError,
+    ParityError,
+    RefusedError,
+    WrongBaseError,
+    WrongDeviceError,
+)
+
+install = partial(install_bundle, allow_unsigned=True)
+"""Changed bundles are unsigned: who has signed one is not what is tested here (test_signed_install.py)."""
 
 
 def everything(store: Store) -> dict[str, bytes]:
@@ -165,7 +179,7 @@ def test_a_sensor_without_golden_vectors_is_taken_as_the_format_allows(
 
 
 def test_a_bundle_of_another_project_is_refused(store: Store, changed: Callable[[dict[str, Any]], Path]) -> None:
-    error = refused(changed({"name": "another"}), store)
+    error = refused(changed({"name": "another"}), store, WrongBaseError)
     assert (error.expected, error.got) == ("a bundle of machine", "another")
     assert "--store" in error.hint
 
@@ -176,7 +190,7 @@ def test_a_bundle_bound_to_other_hardware_is_refused(
 ) -> None:
     with store.writer():
         store.save_state(store.state().model_copy(update={"device_class": own}))
-    assert "device class orin" in refused(changed({"device_class": "orin"}), store).got
+    assert "device class orin" in refused(changed({"device_class": "orin"}), store, WrongDeviceError).got
 
 
 def test_a_bundle_for_this_hardware_and_one_for_any_are_taken(
@@ -194,10 +208,10 @@ def test_a_bundle_with_a_lower_counter_than_one_that_was_here_is_refused(
     first = store.tags()[CURRENT]
     five, three, six = (changed({"counter": counter}) for counter in (5, 3, 6))
     install(five, store.root)
-    assert "generation 5 or a later one" in refused(three, store).expected
+    assert "generation 5 or a later one" in refused(three, store, OlderError).expected
     rollback(store)
     assert store.tags()[CURRENT] == first
-    refused(three, store)
+    refused(three, store, OlderError)
     install(five, store.root)
     assert install(six, store.root).counter == 6
     assert store.state().highest_counter == 5  # of those before the current one, which says its own
@@ -206,10 +220,19 @@ def test_a_bundle_with_a_lower_counter_than_one_that_was_here_is_refused(
 def test_an_update_from_elsewhere_with_a_lower_counter_is_refused(
     store: Store, changed: Callable[[dict[str, Any]], Path]
 ) -> None:
-    parent = {"parents": ("sha256:" + "7" * 64,), "base": "sha256:" + "8" * 64, "action": "merge"}
+    parent = {"parents": ("sha256:" + "7" * 64,), "base": store.tags()[CURRENT], "action": "merge"}
     install(changed({"counter": 5, **parent}), store.root)
-    refused(changed({"counter": 4, **parent}), store)
-    refused(changed({"counter": 4}), store)
+    refused(changed({"counter": 4, **parent}), store, OlderError)
+    refused(changed({"counter": 4}), store, OlderError)
+
+
+def test_what_continues_a_base_that_was_never_here_is_refused(
+    store: Store, changed: Callable[[dict[str, Any]], Path]
+) -> None:
+    elsewhere = {"parents": ("sha256:" + "7" * 64,), "base": "sha256:" + "8" * 64, "action": "merge", "counter": 5}
+    error = refused(changed(elsewhere), store, WrongBaseError)
+    assert store.tags()[CURRENT][:19] in error.expected
+    assert "8888" in error.got
 
 
 def test_a_newer_base_can_be_installed_after_going_back_to_the_older_one(

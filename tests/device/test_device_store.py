@@ -90,11 +90,12 @@ def test_a_hundred_updates_leave_a_short_index_and_a_log_that_reads_each_once(
     with store.writer():
         for _ in range(100):
             newest = successor(store, store.load(CURRENT))
-    assert set(store.tags()) == {CURRENT, generation_tag(store.load(newest).generation)}
+    tags = sorted(tag for tag in store.tags() if not tag.startswith("sha256-"))  # no signature: none was made here
+    assert tags == sorted([CURRENT, generation_tag(store.load(newest).generation)])
     manifests_read.clear()
     found = log(store)
     assert [entry["counter"] for entry in found] == list(range(101, 0, -1))
-    assert found[0]["tags"] == sorted(store.tags())
+    assert found[0]["tags"] == tags
     assert len(manifests_read) <= 2 * len(found)
 
 

@@ -9,6 +9,7 @@ import pytest
 from machine_bundle import Machine
 
 from edge_cmcl.bundle import Store
+from edge_cmcl.bundle.signature import signature_tag
 from edge_cmcl.bundle.tags import generation_tag
 from edge_cmcl.device.generations import rollback
 from edge_cmcl.device.store import CURRENT, install, open_store
@@ -16,22 +17,24 @@ from edge_cmcl.errors import DigestError, FormatError, ModelError, RefusedError,
 
 
 def test_the_first_install_makes_the_store_and_names_the_device(machine: Machine, tmp_path: Path) -> None:
-    done = install(machine.bundle, tmp_path / "new" / "store")
+    done = install(machine.bundle, tmp_path / "new" / "store", trust=machine.public_key)
     store = open_store(tmp_path / "new" / "store")
     assert (done.first, done.counter, done.name) == (True, 1, "machine")
     assert done.modalities == ("current", "vibration")
     assert store.state().device_id == done.device_id != ""
     generation = store.load(CURRENT).generation
-    assert store.tags() == {CURRENT: done.digest, generation_tag(generation): done.digest}
+    tags = {tag: digest for tag, digest in store.tags().items() if tag != signature_tag(done.digest)}
+    assert tags == {CURRENT: done.digest, generation_tag(generation): done.digest}
+    assert signature_tag(done.digest) in store.tags()
 
 
 def test_two_devices_get_two_ids(machine: Machine, tmp_path: Path) -> None:
-    assert len({install(machine.bundle, tmp_path / name).device_id for name in "ab"}) == 2
+    assert len({install(machine.bundle, tmp_path / name, trust=machine.public_key).device_id for name in "ab"}) == 2
 
 
 def test_installing_the_same_bundle_again_keeps_the_device(machine: Machine, store: Store) -> None:
     tags, device = store.tags(), store.state().device_id
-    done = install(machine.bundle, store.root)
+    done = install(machine.bundle, store.root, trust=machine.public_key)
     assert (done.first, done.device_id) == (False, device)
     assert store.tags() == tags
 
@@ -39,11 +42,11 @@ def test_installing_the_same_bundle_again_keeps_the_device(machine: Machine, sto
 def test_a_bundle_does_not_replace_what_the_device_has_learned(machine: Machine, taught_copy: Store) -> None:
     tags = taught_copy.tags()
     with pytest.raises(RefusedError, match="learned by itself") as refused:
-        install(machine.bundle, taught_copy.root)
+        install(machine.bundle, taught_copy.root, trust=machine.public_key)
     assert "rollback" in refused.value.hint
     assert taught_copy.tags() == tags
     rollback(taught_copy)
-    assert install(machine.bundle, taught_copy.root).counter == 1
+    assert install(machine.bundle, taught_copy.root, trust=machine.public_key).counter == 1
     assert taught_copy.has(tags[CURRENT])
 
 
@@ -62,7 +65,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(machine: Machine, tmp_
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").touch()
     with pytest.raises(ModelError, match="not a store and not empty"):
-        install(machine.bundle, tmp_path / "photos")
+        install(machine.bundle, tmp_path / "photos", trust=machine.public_key)
     assert [path.name for path in (tmp_path / "photos").iterdir()] == ["cat.jpg"]
 
 
@@ -72,9 +75,9 @@ def test_an_install_that_finds_another_at_work_removes_nothing(machine: Machine,
     shutil.copy(machine.bundle, bundle)
     other = Store.create(root)
     with other.writer(), pytest.raises(StoreLockedError):
-        install(bundle, root)
+        install(bundle, root, trust=machine.public_key)
     assert Store(root).tags() == {}
-    assert install(bundle, root).first
+    assert install(bundle, root, trust=machine.public_key).first
 
 
 def test_a_failed_first_install_removes_nothing_of_another_that_succeeded_meanwhile(
@@ -88,7 +91,7 @@ def test_a_failed_first_install_removes_nothing_of_another_that_succeeded_meanwh
 
     def create_late(path: Path) -> Store:
         monkeypatch.setattr(Store, "create", create)
-        install(machine.bundle, root)
+        install(machine.bundle, root, trust=machine.public_key)
         return create(path)
 
     monkeypatch.setattr(Store, "create", create_late)

@@ -85,7 +85,7 @@ def test_held_out_pairs_are_judged_before_and_after(machine: Machine, store: Sto
 
 
 def test_two_devices_that_learn_the_same_arrive_at_the_same(machine: Machine, store: Store, tmp_path: Path) -> None:
-    install(machine.bundle, tmp_path / "other")
+    install(machine.bundle, tmp_path / "other", trust=machine.public_key)
     other = Store(tmp_path / "other")
     weights = []
     for each in (store, other):

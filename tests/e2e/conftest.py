@@ -20,5 +20,5 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
 def device(run_cli: Callable[..., Any], machine: Machine, tmp_path: Path) -> Device:
     """A device on which the machine's bundle is installed."""
     made = Device(run_cli, tmp_path)
-    install(machine.bundle, made.store)
+    install(machine.bundle, made.store, trust=machine.public_key)
     return made

@@ -33,7 +33,7 @@ def test_a_device_without_torch_learns_uses_and_forgets_a_sensor(
     imported = subprocess.run([python, "-c", "import torch"], capture_output=True, text=True, check=False)
     assert "No module named 'torch'" in imported.stderr
 
-    installed = device("install", machine.bundle)
+    installed = device("install", machine.bundle, "--trust", machine.public_key)
     assert (installed["counter"], installed["modalities"], installed["first"]) == (1, ["current", "vibration"], True)
     learned = {each["modality"]: each["encoder"] for each in device("status")["modalities"]}
     assert learned == {"current": "conv", "vibration": "universal"}
@@ -69,9 +69,9 @@ def test_a_device_without_torch_learns_uses_and_forgets_a_sensor(
 def test_a_device_embeds_as_the_host_does(
     device: Device, run_cli: Callable[..., Any], machine: Machine, tmp_path: Path
 ) -> None:
-    device("install", machine.bundle)
+    device("install", machine.bundle, "--trust", machine.public_key)
     device("embed", machine.test, "--out", "device.safetensors")
-    run_cli("install", machine.bundle, "--store", "host-store")
+    run_cli("install", machine.bundle, "--allow-unsigned", "--store", "host-store")
     assert run_cli("embed", machine.test, "--out", "host.safetensors", "--store", "host-store").code == 0
     ours, theirs = (_embeddings(tmp_path / f"{name}.safetensors") for name in ("device", "host"))
     assert ours.shape == (120, 256)

@@ -1,4 +1,4 @@
-"""What lies in the folder of a store, and removing what was made in vain."""
+"""What lies in a store's folder, and removing what was made in vain (FORMAT.md, "Files")."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from edge_cmcl.durable import storage_errors
 from edge_cmcl.errors import EdgeCmclError
 
 STATE_FILE = "state.json"
+KEYS_FOLDER = "keys"
 WORK = "work-"
 """What the names of folders begin with in which work is in progress."""
 
@@ -22,6 +23,7 @@ _FILES = (
     *(LAYOUT_FILE, INDEX_FILE, STATE_FILE, LOCK_FILE),
     *(copy_of(Path(name)).name for name in (INDEX_FILE, STATE_FILE)),
 )
+_FOLDERS = ("blobs", KEYS_FOLDER)
 
 
 def discard(root: Path) -> None:
@@ -37,7 +39,8 @@ def discard(root: Path) -> None:
         with storage_errors(root):
             for name in _FILES:
                 (root / name).unlink(missing_ok=True)
-            shutil.rmtree(root / "blobs", ignore_errors=True)
+            for name in _FOLDERS:
+                shutil.rmtree(root / name, ignore_errors=True)
             with suppress(OSError):
                 root.rmdir()
 
@@ -51,7 +54,7 @@ def sweep(layout: Layout) -> None:
     with storage_errors(layout.root):
         for folder in layout.root.glob(f"{WORK}*"):
             shutil.rmtree(folder, ignore_errors=True)
-        for parent in (layout.root, layout.blob_path("")):
+        for parent in (layout.root, layout.blob_path(""), layout.root / KEYS_FOLDER):
             for left in parent.glob(".*.tmp"):
                 left.unlink(missing_ok=True)
     mend(layout.root / INDEX_FILE, index_from_json)
@@ -77,5 +80,6 @@ def strangers(root: Path) -> list[str]:
     """Return what lies in `root` and does not belong to a store, not even to one whose creation was cut short."""
     if not root.is_dir():
         return [f"a file named {root.name}"]
+    own = {*_FILES, *_FOLDERS}
     names = (path.name for path in root.iterdir())
-    return sorted(n for n in names if n not in {*_FILES, "blobs"} and not n.endswith(".tmp") and not n.startswith(WORK))
+    return sorted(name for name in names if name not in own and not (name.endswith(".tmp") or name.startswith(WORK)))

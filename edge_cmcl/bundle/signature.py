@@ -1,0 +1,141 @@
+"""Signatures as attachments of a generation: written to a store, read from any layout (FORMAT.md, "Signatures")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from edge_cmcl.bundle import limits
+from edge_cmcl.bundle.canonical import parse
+from edge_cmcl.bundle.documents import Descriptor, Manifest, OwnModel, from_json, to_json
+from edge_cmcl.bundle.envelope import Envelope, envelope_from_json, sign
+from edge_cmcl.bundle.keys import PrivateKey, PublicKey, decode_key
+from edge_cmcl.bundle.layout import Layout, Loaded
+from edge_cmcl.bundle.media_types import ENVELOPE, KEYS, OCI_EMPTY, OCI_MANIFEST, SIGNATURE, STATEMENT
+from edge_cmcl.bundle.statement import EncodedKey, statement_of
+from edge_cmcl.bundle.store import Store
+from edge_cmcl.errors import FormatError
+
+KEYS_SCHEMA: Final = "edge-cmcl/keys/1"
+_EMPTY = b"{}"
+
+
+class Keys(OwnModel):
+    """The public keys of a signature, and how each came after the one before."""
+
+    schema_name: Annotated[Literal["edge-cmcl/keys/1"], Field(alias="schema")] = KEYS_SCHEMA
+    keys: Annotated[tuple[EncodedKey, ...], Field(min_length=1, max_length=limits.MAX_SIGNATURES)]
+    rotations: Annotated[tuple[Envelope, ...], Field(max_length=limits.MAX_ROTATIONS)] = ()
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A signature as it came, nothing of it verified yet.
+
+    Attributes:
+        envelope: the statement and its signatures.
+        keys: public keys that came with it, by fingerprint.
+        rotations: endorsements of one key by another, oldest first.
+    """
+
+    envelope: Envelope
+    keys: dict[str, PublicKey]
+    rotations: tuple[Envelope, ...]
+
+
+def signature_tag(digest: str) -> str:
+    """Return the tag under which the signature of the manifest `digest` is found."""
+    return f"{digest.replace(':', '-')}.sig"
+
+
+def write_signature(
+    store: Store, loaded: Loaded, signers: Sequence[PrivateKey], rotations: Iterable[Envelope] = ()
+) -> dict[str, Descriptor]:
+    """Sign a generation and write that to `store`; return the tag to move, with or after that of the generation.
+
+    Args:
+        store: where to; its writer lock is held.
+        loaded: the generation, in this store or about to be.
+        signers: at least one key.
+        rotations: how the signers' keys came after others, oldest first; only the latest 32 of them are written.
+
+    Raises:
+        StorageError: the file system refused.
+    """
+    envelope = sign(STATEMENT, statement_of(loaded), signers)
+    keys = Keys(
+        keys=tuple(signer.public.encoded() for signer in signers),
+        rotations=tuple(rotations)[-limits.MAX_ROTATIONS :],
+    )
+    layers = ((ENVELOPE, to_json(envelope)), (KEYS, to_json(keys)))
+    manifest = Manifest(
+        schema_version=2,
+        artifact_type=SIGNATURE,
+        config=_put(store, OCI_EMPTY, _EMPTY),
+        layers=tuple(_put(store, kind, data) for kind, data in layers),
+        subject=loaded.descriptor,
+    )
+    entry = _put(store, OCI_MANIFEST, to_json(manifest)).model_copy(update={"artifact_type": SIGNATURE})
+    return {signature_tag(loaded.digest): entry}
+
+
+def read_signature(loaded: Loaded, entries: Sequence[Descriptor] | None = None) -> Signature | None:
+    """Return the signature of a generation from the layout it is in; None where there is none.
+
+    Args:
+        loaded: the generation.
+        entries: those of the layout's index, where the caller has read it.
+
+    Raises:
+        DigestError: a blob of it is missing or damaged.
+        FormatError: it breaks its format or is too large.
+    """
+    tag = signature_tag(loaded.digest)
+    found = [e for e in (loaded.layout.index().manifests if entries is None else entries) if e.tag == tag]
+    if not found:
+        return None
+    name = f"the signature of {loaded.digest[:19]}"
+    if len(found) > 1:
+        raise FormatError(f"{name} is there twice", expected=f"one manifest tagged {tag}", got=str(len(found)))
+    manifest = from_json(Manifest, _read(loaded.layout, found[0], name), name)
+    kinds = [layer.media_type for layer in manifest.layers]
+    if manifest.artifact_type != SIGNATURE or kinds != [ENVELOPE, KEYS]:
+        raise FormatError(
+            f"{name} is another attachment",
+            expected=f"{SIGNATURE} with {ENVELOPE} and {KEYS}",
+            got=f"{manifest.artifact_type} with {', '.join(kinds[:3])}",
+        )
+    envelope, keys = (_read(loaded.layout, layer, name) for layer in manifest.layers)
+    return _signature(envelope, keys, name)
+
+
+def _signature(envelope: bytes, keys: bytes, name: str) -> Signature:
+    parse(keys, name, limits.MAX_SIGNATURE_BYTES)
+    document = from_json(Keys, keys, f"the keys of {name}")
+    public = [decode_key(text, f"the keys of {name}") for text in document.keys]
+    signature = Signature(envelope_from_json(envelope, name), {k.fingerprint: k for k in public}, document.rotations)
+    signed_by = {each.keyid for each in signature.envelope.signatures}
+    if len(signature.keys) != len(public) or not signature.keys.keys() <= signed_by:
+        raise FormatError(
+            f"{name} comes with other keys than it is signed with",
+            expected=", ".join(sorted(signed_by)),
+            got=", ".join(sorted(signature.keys)),
+        )
+    return signature
+
+
+def _put(store: Store, media_type: str, data: bytes) -> Descriptor:
+    if len(data) > limits.MAX_SIGNATURE_BYTES:
+        expected = f"at most {limits.MAX_SIGNATURE_BYTES} bytes"
+        raise FormatError("a signature is too large", expected=expected, got=f"{len(data)} bytes")
+    return Descriptor(media_type=media_type, digest=store.put(data), size=len(data))
+
+
+def _read(layout: Layout, descriptor: Descriptor, name: str) -> bytes:
+    if descriptor.size > limits.MAX_SIGNATURE_BYTES:
+        expected = f"at most {limits.MAX_SIGNATURE_BYTES} bytes a document"
+        raise FormatError(f"{name} is too large", expected=expected, got=f"{descriptor.size} bytes")
+    return layout.read(descriptor)
