@@ -11,6 +11,11 @@ sys.path.insert(0, str(TESTS))
 from machine_bundle import write_machine  # noqa: E402
 
 
+def public_key_of(bundle: Path) -> Path:
+    """Return the public key of whoever signed `bundle`: it lies beside it."""
+    return bundle.with_name("machine.key.pub")
+
+
 def base_bundle(given: Path | None) -> Path:
     """Return `given`, or the bundle in `.bench/machine`, which is made where it is not there yet."""
     if given is not None:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from base_bundle import base_bundle
+from base_bundle import base_bundle, public_key_of
 from forks import fork, load_everything, restarted
 from soundness import debris, garbage, summary
 
@@ -189,7 +189,7 @@ def _prepare(bundle: Path, root: Path, data: Path, seed: int) -> None:
     from edge_cmcl.device.store import install
 
     write_simulated(data, 32, ("acoustic", "vibration"), seed=200 + seed)
-    install(bundle, root)
+    install(bundle, root, trust=public_key_of(bundle))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from base_bundle import base_bundle
+from base_bundle import base_bundle, public_key_of
 from forks import fork, load_everything, restarted
 from mounts import FileSystem, in_a_file, missing
 
@@ -121,7 +121,7 @@ def _work(root: Path, bundle: Path, data: Path, rng: random.Random, pipe: int) -
     try:
         if _known(root) is None:
             say(begin="install")
-            install(bundle, root)
+            install(bundle, root, trust=public_key_of(bundle))
             say(done="install", known=known(Store(root)))
         store = Store(root)
         stream = Stream(store, data, rng)

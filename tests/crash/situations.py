@@ -7,9 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from base_bundle import public_key_of
 from forks import restarted, run_command
 
 from edge_cmcl.bundle import Store
+from edge_cmcl.bundle.keys import private_key_from_pem
+from edge_cmcl.bundle.signature import write_signature
 from edge_cmcl.bundle.transfer import export_layout, import_layout
 from edge_cmcl.data.simulator import write_simulated
 
@@ -23,7 +26,7 @@ class Command:
     Attributes:
         name: what points are called after.
         begins: the situation that it starts from (`Situations`).
-        arguments: its arguments; {bundle}, {later}, {data} and {out} stand for files, --store and --json are added.
+        arguments: its arguments; {bundle}, {key}, {later}, {data} and {out} stand for files; --store, --json are added.
         partly: whether half of it is a valid state, too: a collection may have removed a part of what it is to remove.
         again: whether it does the same once more after it was cut short.
         changes: whether it is there to change the store; a reader must answer even where nothing can be written.
@@ -41,7 +44,7 @@ UPDATE = ("update", "--modality", "acoustic", "--data", "{data}", "--threads", "
 
 # To crash another command, add a line.
 COMMANDS = (
-    Command("install", "nothing", ("install", "{bundle}")),
+    Command("install", "nothing", ("install", "{bundle}", "--trust", "{key}")),
     Command("install-later", "installed", ("install", "{later}")),
     Command("update", "installed", UPDATE),
     Command("update-on-trial", "updated", (*UPDATE, "--task", "again")),
@@ -52,6 +55,7 @@ COMMANDS = (
     Command("rollback-far", "twice", ("rollback", "1"), again=False),
     Command("gc", "branched", ("gc", "--keep", "1"), partly=True),
     Command("gc-linear", "twice", ("gc", "--keep", "1"), partly=True),
+    Command("keys-rotate", "updated", ("keys", "rotate"), again=False),
 )
 
 
@@ -67,6 +71,7 @@ class Situations:
         self.folder, self.seed = folder, seed
         self.files = {
             "bundle": bundle,
+            "key": public_key_of(bundle),
             "later": folder / "later.tar",
             "data": folder / "data.safetensors",
             "out": folder / "out.safetensors",
@@ -125,7 +130,7 @@ def _branch(situations: Situations, root: Path) -> None:
 
 
 _STEPS: dict[str, tuple[str, Callable[[Situations, Path], None]]] = {
-    "installed": ("nothing", lambda situations, root: situations.do(root, "install", "{bundle}")),
+    "installed": ("nothing", lambda situations, root: situations.do(root, "install", "{bundle}", "--trust", "{key}")),
     "updated": ("installed", lambda situations, root: situations.do(root, *UPDATE)),
     "exhausted": ("updated", _exhaust),
     "twice": ("updated", _twice),
@@ -134,11 +139,14 @@ _STEPS: dict[str, tuple[str, Callable[[Situations, Path], None]]] = {
 
 
 def write_later(bundle: Path, out: Path) -> None:
-    """Write to `out` a bundle that a host exported after `bundle`: the same model, with the next counter."""
+    """Write to `out` a bundle that a host exported after `bundle`: the same model, signed, with the next counter."""
+    private = bundle.with_name("machine.key")
+    key = private_key_from_pem(private.read_bytes(), str(private))
     store = Store.create(out.with_suffix(".making"))
     with store.writer():
         digest = import_layout(bundle, store, tags=["base"])
         generation = store.load(digest).generation
-        store.commit(generation.model_copy(update={"counter": generation.counter + 1}), ["later"])
+        later = generation.model_copy(update={"counter": generation.counter + 1})
+        store.commit(later, ["later"], lambda loaded: write_signature(store, loaded, [key]))
     export_layout(store, "later", out)
     shutil.rmtree(store.root)

@@ -7,9 +7,10 @@ from typing import Any
 
 from edge_cmcl.bundle import Layout, Store
 from edge_cmcl.bundle.contents import check_contents
-from edge_cmcl.bundle.documents import ATTACHMENT_TAG
+from edge_cmcl.bundle.documents import ATTACHMENT_TAG, Manifest, from_json
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.self_test import self_test
+from edge_cmcl.device.signing import keyring
 from edge_cmcl.device.status import status
 from edge_cmcl.device.store import CURRENT
 from edge_cmcl.device.trial import reverted_of, trial_of
@@ -43,6 +44,9 @@ def summary(root: Path) -> Summary:
     current, state = store.load(CURRENT), store.state()
     shown = status(store)
     assert shown["generation"] == current.digest
+    assert shown["signed_by"]["standing"] in ("trusted", "retired"), shown["signed_by"]
+    trust = keyring(store).trust()
+    assert keyring(store).signer(trust) is not None, "the device cannot sign"
     self_test(Model(current, threads=1))
     trial, reverted = trial_of(state, current.digest), reverted_of(state, current.digest)
     if trial is not None:
@@ -53,6 +57,8 @@ def summary(root: Path) -> Summary:
         "trial": trial and {"digest": trial.digest, "previous": trial.previous},
         "reverted": reverted and reverted.digest,
         "highest": max(state.highest_counter, current.generation.counter),
+        "own_key": trust.own,
+        "trusts": sorted(record.fingerprint for record in trust.keys if record.role == "given"),
         "tags": {tag: tags[tag] for tag in sorted(tags)},
         "generations": sorted(loaded.digest for loaded in generations),
     }
@@ -77,10 +83,13 @@ def garbage(root: Path) -> list[str]:
         return sorted(str(path.relative_to(root)) for path in (root / "blobs").rglob("*") if path.is_file())
     layout = Layout(root)
     needed = set()
-    for tag, digest in layout.tags().items():
-        for loaded in layout.history(digest) if not ATTACHMENT_TAG.fullmatch(tag) else ():
-            manifest = loaded.manifest
-            needed |= {loaded.digest, manifest.config.digest, *(layer.digest for layer in manifest.layers)}
+    for entry in layout.index().manifests:
+        attached = ATTACHMENT_TAG.fullmatch(entry.tag)
+        found = [] if attached else [(each.digest, each.manifest) for each in layout.history(entry.digest)]
+        if attached:
+            found.append((entry.digest, from_json(Manifest, layout.read(entry), entry.tag)))
+        for digest, manifest in found:
+            needed |= {digest, manifest.config.digest, *(layer.digest for layer in manifest.layers)}
     return sorted(path.name for path in layout.blob_path("").iterdir() if f"sha256:{path.name}" not in needed)
 
 
@@ -97,12 +106,17 @@ def named(found: Summary, known: Summary, new: str = "NEW") -> Summary:
     if found["current"] is None:
         return found
     trial = found["trial"]
-    tags = {
+    attached = {tag for tag in found["tags"] if ATTACHMENT_TAG.fullmatch(tag)}
+    tags = {tag: digest for tag, digest in known.get("tags", {}).items() if tag in attached}
+    tags |= {f"signature-{new}": new for tag in attached if tag not in known.get("tags", {})}
+    tags |= {
         (tag if digest in there or not tag.startswith("generation-") else f"generation-{new}"): name(digest)
         for tag, digest in found["tags"].items()
+        if tag not in attached
     }
     return {
         **found,
+        "own_key": found["own_key"] if found["own_key"] == known.get("own_key") else new,
         "current": name(found["current"]),
         "reverted": name(found["reverted"]),
         "trial": trial and {key: name(digest) for key, digest in trial.items()},

@@ -12,11 +12,13 @@ import numpy as np
 
 from edge_cmcl.bundle import Loaded, Store, timestamp
 from edge_cmcl.bundle.collect import Collected
+from edge_cmcl.bundle.documents import Descriptor
 from edge_cmcl.bundle.payloads import Golden, golden_from_bytes, golden_to_bytes
 from edge_cmcl.bundle.tags import generation_tag
 from edge_cmcl.data import open_pairs
 from edge_cmcl.device.generations import collect_garbage, rollback
 from edge_cmcl.device.learner import update
+from edge_cmcl.device.signing import signed
 from edge_cmcl.device.starting import confirm
 from edge_cmcl.device.store import CURRENT, generations
 from edge_cmcl.device.trial import begun, noted, trial_of
@@ -99,9 +101,11 @@ def quick_update(store: Store, seed: int) -> str:
             }
         )
 
-        def accept(new: Loaded) -> None:
+        def accept(new: Loaded) -> dict[str, Descriptor]:
+            signature = signed(store, new)
             state = noted(store.state(), old.counter)
             store.save_state(begun(state, current.digest, new.digest, generation.created))
+            return signature
 
         return store.commit(generation, [CURRENT, f"{generation_tag(generation)}-{seed}"], accept)
 
