@@ -14,7 +14,10 @@ STREAMS := tests/bench/streams
 STREAM  ?= retrieval
 DATASETS := utd_mhad sisfall isl_myo sp_sw_har borealtc hydraulic
 
-.PHONY: help demo test bench compare data lint clean
+# Of `make crash`: full, or reduced as in .ci/run.
+CRASH ?= full
+
+.PHONY: help demo test bench compare data crash proof lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -37,6 +40,11 @@ data: $(STAMP)
 	@for name in $(DATASETS); do \
 	  test -d .bench/data/$$name || $(BIN)/edge-cmcl data prepare $$name --source ../shared/data/$$name.tar.xz --out .bench/data/$$name || exit; \
 	done
+
+crash: $(STAMP) ## Kill, starve and unplug a store at every file-system call (under two hours; needs root, strace)
+	EDGE_CMCL_CRASH=$(CRASH) $(ONE_CORE) $(BIN)/python -m pytest tests/crash -rP
+
+proof: crash ## Run the full crash tests
 
 lint: $(STAMP) ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check .

