@@ -16,6 +16,7 @@ from edge_cmcl.errors import EdgeCmclError
 
 STATE_FILE = "state.json"
 KEYS_FOLDER = "keys"
+TRUST_FILE = "trust.json"
 WORK = "work-"
 """What the names of folders begin with in which work is in progress."""
 
@@ -59,6 +60,7 @@ def sweep(layout: Layout) -> None:
                 left.unlink(missing_ok=True)
     mend(layout.root / INDEX_FILE, index_from_json)
     mend(layout.root / STATE_FILE, state_from_json)
+    mend(layout.root / KEYS_FOLDER / TRUST_FILE, _trust_from_json)
 
 
 @contextmanager
@@ -74,6 +76,12 @@ def all_or_nothing(layout: Layout) -> Iterator[None]:
                 for written in set(blobs.iterdir()) - there:
                     written.unlink(missing_ok=True)
         raise
+
+
+def _trust_from_json(data: bytes, name: str) -> object:
+    from edge_cmcl.bundle.keyring import trust_from_json  # and cryptography, which only a repair waits for here
+
+    return trust_from_json(data, name)
 
 
 def strangers(root: Path) -> list[str]:
