@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edge_cmcl.data import Pairs, open_pairs, write_pairs
+    from edge_cmcl.device.drift import drift
     from edge_cmcl.device.evaluate import evaluate
+    from edge_cmcl.device.forgetting import forget
     from edge_cmcl.device.generations import rollback
     from edge_cmcl.device.learner import update
     from edge_cmcl.device.model import Model
@@ -35,7 +37,9 @@ _HOMES = {
     "Pairs": "data",
     "UpdateReport": "device.update_report",
     "classify": "device.use",
+    "drift": "device.drift",
     "evaluate": "device.evaluate",
+    "forget": "device.forgetting",
     "install": "device.store",
     "joint_embeddings": "device.use",
     "open_model": "device.opening",
@@ -53,7 +57,9 @@ __all__ = [
     "Pairs",
     "UpdateReport",
     "classify",
+    "drift",
     "evaluate",
+    "forget",
     "install",
     "joint_embeddings",
     "open_model",

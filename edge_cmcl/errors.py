@@ -29,9 +29,14 @@ EdgeCmclWarning                  the command goes on, and its user should know w
 
 from __future__ import annotations
 
+MAX_TEXT = 2000
+"""Characters of each part of an error."""
+
 
 class EdgeCmclError(Exception):
     """Base of all errors: what happened, what was expected, what came, and what to do about it.
+
+    What is absurdly long is cut, and control characters are escaped.
 
     Args:
         message: one sentence, naming the file or object.
@@ -43,11 +48,11 @@ class EdgeCmclError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, expected: str = "", got: str = "", hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.expected = expected
-        self.got = got
-        self.hint = hint
+        super().__init__(_shown(message))
+        self.message = _shown(message)
+        self.expected = _shown(expected)
+        self.got = _shown(got)
+        self.hint = _shown(hint)
 
     def __str__(self) -> str:
         parts = [self.message]
@@ -58,6 +63,17 @@ class EdgeCmclError(Exception):
         """Return the filled-in parts beside the message, in reading order."""
         named = {"expected": self.expected, "got": self.got, "to do": self.hint}
         return {name: text for name, text in named.items() if text}
+
+
+def _shown(text: str) -> str:
+    """Return `text`, which may quote a hostile file, as it can be printed.
+
+    It is cut where it is absurdly long, and what a terminal would obey or UTF-8 cannot hold is escaped.
+    """
+    shown = text[: MAX_TEXT + 1]
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in shown)
+    return shown if len(shown) <= MAX_TEXT else f"{shown[: MAX_TEXT - 3]}..."
 
 
 class UsageError(EdgeCmclError):

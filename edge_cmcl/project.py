@@ -8,41 +8,28 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from edge_cmcl import limits
 from edge_cmcl.durable import make_folder, write_bytes
 from edge_cmcl.errors import ProjectError
-from edge_cmcl.project_messages import explain
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from edge_cmcl.tables import FilePath, Table, check_path, is_file, load_table
 
 FILE_NAME = "edge-cmcl.toml"
 TEXT = "text"
 MIN_SAMPLES = 16
-MAX_FILE_BYTES = 1 << 20
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 _RESERVED = {TEXT, "label", "group", "time", "valid"}  # they have another meaning in pairs files
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
-
-_Names = Annotated[tuple[str, str], Field(strict=False)]
-_Files = Annotated[tuple[str, ...], Field(strict=False)]
+_TensorName = Annotated[str, Field(max_length=64)]
+_Names = Annotated[tuple[_TensorName, _TensorName], Field(strict=False)]
+_Files = Annotated[tuple[FilePath, ...], Field(strict=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _Side = Annotated[int, Field(ge=1, le=limits.MAX_FRAME_SIDE)]
-
-
-class Table(BaseModel):
-    """A table of a file that users write: every key is known, and of the right type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class ModalityTable(Table):
@@ -59,8 +46,10 @@ class ModalityTable(Table):
     @field_validator("encoder")
     @classmethod
     def _known_encoder(cls, encoder: str) -> str:
-        if encoder not in ("universal", "conv") and not re.fullmatch(r"onnx:.*\S.*", encoder):
+        kind, _, path = encoder.partition("onnx:")
+        if encoder not in ("universal", "conv") and (kind or not path.strip()):
             raise ValueError('"universal", "conv" or "onnx:PATH"')
+        check_path(path)
         return encoder
 
     @model_validator(mode="after")
@@ -163,7 +152,7 @@ class Project(Table):
         encoders = [self.encoder_path(name) for name in self.modality]
         pairs = [self.path(file) for pair in self.pair for file in (*pair.train, *pair.validation)]
         named = dict.fromkeys([path for path in encoders if path] + pairs)
-        return [path for path in named if not path.is_file()]
+        return [path for path in named if not is_file(path)]
 
     def check_files(self) -> None:
         """Check that every file is there that the project names.
@@ -193,38 +182,6 @@ def load_project(path: Path | str) -> Project:
     _check_pairs(project, path)
     project._folder = path.parent
     return project
-
-
-AnyTable = TypeVar("AnyTable", bound=Table)
-
-
-def load_table(model: type[AnyTable], path: Path, kind: str, hint: str) -> AnyTable:
-    """Read the TOML file at `path` as one `model`; `kind` and `hint` are for the errors.
-
-    Raises:
-        ProjectError: the file is missing, is not TOML, or breaks a rule.
-    """
-    text = _read(path, kind, hint)
-    try:
-        return model.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ProjectError(f"{path} is not a TOML file", expected="TOML 1.0", got=str(error), hint=hint) from error
-    except ValidationError as error:
-        raise explain(error, model, path, text, hint) from error
-
-
-def _read(path: Path, kind: str, hint: str) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ProjectError(f"cannot read the {kind} {path}", got=error.strerror or "", hint=hint) from error
-    if len(data) > MAX_FILE_BYTES:
-        expected, got = f"at most {MAX_FILE_BYTES} bytes", f"{len(data)} bytes"
-        raise ProjectError(f"{path} is too large for a {kind}", expected=expected, got=got)
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ProjectError(f"{path} is not a text file", expected="UTF-8", got=str(error)) from error
 
 
 def _check_pairs(project: Project, path: Path) -> None:

@@ -26,11 +26,11 @@ def explain(error: ValidationError, model: type[BaseModel], path: Path, text: st
     location = problem["loc"]
     line = _line_of(text, location)
     where = f"{path}, line {line}" if line else str(path)
-    key = _dotted(location)
+    key = short(_dotted(location))
     if problem["type"] == "extra_forbidden":
         return _unknown_key(where, key, location, model)
     if problem["type"] == "missing":
-        return ProjectError(f"{where}: {key} is missing", expected=f"the key {location[-1]!r}", hint=hint)
+        return ProjectError(f"{where}: {key} is missing", expected=f"the key {short(repr(location[-1]))}", hint=hint)
     named = f"{key} is not valid" if key else "the file is not valid"
     return ProjectError(f"{where}: {named}", expected=_expected(problem), got=_got(problem), hint=hint)
 
@@ -40,7 +40,7 @@ def _unknown_key(where: str, key: str, location: _Location, model: type[BaseMode
     nearest = get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}?" if nearest else "remove it, or see the keys above"
     return ProjectError(
-        f"{where}: unknown key {key}", expected=f"one of {', '.join(known)}", got=repr(location[-1]), hint=hint
+        f"{where}: unknown key {key}", expected=f"one of {', '.join(known)}", got=short(repr(location[-1])), hint=hint
     )
 
 
@@ -60,7 +60,7 @@ def _table_in(annotation: object) -> type[BaseModel] | None:
 
 def _expected(problem: ErrorDetails) -> str:
     if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
+        return short(str(problem["ctx"]["error"]), 300)
     message = problem["msg"]
     message = re.sub(r"^(Input|Value|Tuple|String|Dictionary) should (be|have|match) (a |an )?(valid )?", "", message)
     return {"dictionary or instance of ModalityTable": "a table"}.get(message, message)
@@ -71,9 +71,12 @@ def _got(problem: ErrorDetails) -> str:
     if isinstance(value, (dict, BaseModel)):
         return ""
     names = {str: "string", bool: "boolean", int: "integer", float: "float", list: "array"}
-    text = repr(value)
-    text = text if len(text) <= 60 else f"{text[:57]}..."
-    return f"{text} ({names.get(type(value), type(value).__name__)})"
+    return f"{short(repr(value))} ({names.get(type(value), type(value).__name__)})"
+
+
+def short(text: str, most: int = 60) -> str:
+    """Return the beginning of `text`: what a hostile file says need not be told at full length."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _dotted(location: _Location) -> str:

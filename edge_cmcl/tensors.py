@@ -8,6 +8,7 @@ allocates, and turns its errors into ours.
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,9 @@ from edge_cmcl.durable import write_bytes
 from edge_cmcl.errors import DataError
 
 Array = NDArray[Any]
+
+MAX_HEADER_BYTES = 8 << 20
+"""The library takes 100 MB; label names, the most that our files have in theirs, are below 5 MiB."""
 
 _LENGTH = struct.Struct("<Q")
 
@@ -74,6 +78,7 @@ class TensorFile:
         self.path = Path(path)
         if not self.path.is_file():
             raise DataError(f"cannot read {self.path}", expected="a safetensors file", got="no such file")
+        _check_header(self.path)
         try:
             self._file = safe_open(str(self.path), framework="np")
             self._file.__enter__()
@@ -112,8 +117,22 @@ class TensorFile:
         self.close()
 
 
+def _check_header(path: Path) -> None:
+    """Refuse a header that takes far more memory than one of ours; whatever else is wrong is the library's to say."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(_LENGTH.size)
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise _unreadable(str(path), error) from error
+    length = int.from_bytes(start, "little")
+    if MAX_HEADER_BYTES < length <= size:
+        expected = f"a header of at most {MAX_HEADER_BYTES} bytes"
+        raise DataError(f"cannot read {path}", expected=expected, got=f"one of {length} bytes")
+
+
 def _unreadable(name: str, error: Exception) -> DataError:
-    header, reason = "Error while deserializing header: ", str(error)
+    header, reason = "Error while deserializing header: ", str(error)[:300]
     truncated = "incomplete" in reason.lower()
     return DataError(
         f"cannot read {name}",

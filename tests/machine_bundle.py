@@ -85,17 +85,22 @@ def make_machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
         if not folder.exists():
             making = shared / "machine-making"
             making.mkdir()
-            write_machine(making)
+            _make(making, PROJECT)
             making.rename(folder)
     return Machine(folder)
 
 
-def write_machine(folder: Path) -> None:
-    """Make in the empty `folder` what `Machine` describes, by the installed command."""
+def make_small(folder: Path) -> Machine:
+    """Make a machine whose model is as small as it can be, in the empty `folder`, and return it."""
+    _make(folder, PROJECT.replace('name = "machine"', 'name = "machine"\nembedding_dim = 16\nwidth = 120'))
+    return Machine(folder)
+
+
+def _make(folder: Path, project: str) -> None:
     write_simulated(folder / "base.safetensors", 240, ("vibration", "current"), seed=1)
     write_simulated(folder / "new.safetensors", 240, ("acoustic", "vibration", "current"), seed=2)
     write_simulated(folder / "test.safetensors", 120, seed=99)
-    (folder / "edge-cmcl.toml").write_text(PROJECT)
+    (folder / "edge-cmcl.toml").write_text(project)
     for arguments in (
         ["train", ".", "--run", "run"],
         ["keys", "generate", "--out", "machine.key"],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,36 @@ def test_what_is_no_project_file_is_refused(tmp_path: Path, content: bytes) -> N
     path.write_bytes(content)
     with pytest.raises(ProjectError, match=r"edge-cmcl\.toml is"):
         load_project(path)
+
+
+HOSTILE = {
+    "45 s of a dotted key": ('name = "bench"', ".".join(["a"] * 30_000) + " = 1"),
+    "20 s of a line break in a path": ('"universal"', '"onnx:' + "a" * 60_000 + '\\n"'),
+    "absurd nesting": ('name = "bench"', "name = " + "[" * 30_000),
+    "nested tables": ('name = "bench"', "name = " + "{a = " * 30_000),
+    "an integer of 5000 digits": ('name = "bench"', "name = " + "9" * 5_000),
+    "a null character in a path": ('"more.safetensors"', r'"\u0000"'),
+    "a key of 60 kB": ('name = "bench"', "a" * 60_000 + " = 1"),
+    "a sensor's name of 60 kB": ("[modality.acc]", "[modality." + "a" * 60_000 + "]"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_project_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    """Found by tests/fuzz: each was an internal error, or took the seconds that its name says, for 64 kB."""
+    right, wrong = HOSTILE[kind]
+    text = PROJECT.replace("onnx:models/depth.onnx", "universal")
+    assert right in text
+    start = time.process_time()
+    with pytest.raises(ProjectError) as caught:
+        load(tmp_path, text.replace(right, wrong, 1))
+    assert time.process_time() - start < 1
+    assert len(str(caught.value)) < 2000
+
+
+def test_a_path_that_no_file_system_takes_is_a_missing_file(tmp_path: Path) -> None:
+    project = load(tmp_path, PROJECT.replace("more.safetensors", "a" * 300))
+    assert tmp_path / ("a" * 300) in project.missing_files()
 
 
 def test_a_missing_project_file_points_to_init(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import json
 import math
 from typing import Any, NoReturn
 
-from edge_cmcl.bundle.limits import MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_INTEGER
+from edge_cmcl.bundle.limits import MAX_DEPTH, MAX_DOCUMENT_BYTES, MAX_INTEGER, MAX_MEMBERS, MAX_VALUES
 from edge_cmcl.errors import FormatError
 
 
@@ -39,12 +39,13 @@ def parse(data: bytes, name: str, limit: int = MAX_DOCUMENT_BYTES) -> Any:
     """Parse the JSON document `data`; `name` says in errors which one it is.
 
     Raises:
-        FormatError: it is larger than `limit` bytes, not UTF-8, not JSON, nested deeper than 32, repeats a key, or
-            holds a number that is not finite or an integer beyond 2^53 - 1.
+        FormatError: it is larger than `limit` bytes, not UTF-8, not JSON, nested deeper than 32, has too many values,
+            repeats a key, or holds a number that is not finite or an integer beyond 2^53 - 1.
     """
     if len(data) > limit:
         raise FormatError(f"{name} is too large", expected=f"at most {limit} bytes", got=f"{len(data)} bytes")
     try:
+        _check_count(data)
         document = json.loads(
             data.decode("utf-8"),
             object_pairs_hook=_object,
@@ -56,11 +57,16 @@ def parse(data: bytes, name: str, limit: int = MAX_DOCUMENT_BYTES) -> Any:
     except (ValueError, RecursionError) as error:
         raise FormatError(
             f"{name} is not a valid JSON document",
-            expected=f"UTF-8 JSON, nested at most {MAX_DEPTH} deep, no repeated keys, finite numbers",
+            expected=f"UTF-8 JSON of at most {MAX_VALUES} values, {MAX_DEPTH} deep, no repeated keys, finite numbers",
             got=str(error) or type(error).__name__,
             hint="it is damaged or was not written by edge-cmcl: get it again from where it came",
         ) from error
     return document
+
+
+def _check_count(data: bytes) -> None:
+    if sum(data.count(mark) for mark in (b",", b"[", b"{")) > MAX_VALUES:
+        raise ValueError(f"more than {MAX_VALUES} commas and opening brackets")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -97,6 +103,7 @@ def _check_depth(document: Any) -> None:
 
 
 def _children(node: Any) -> list[Any]:
-    if isinstance(node, dict):
-        return list(node.values())
-    return node if isinstance(node, list) else []
+    children = list(node.values()) if isinstance(node, dict) else node if isinstance(node, list) else []
+    if len(children) > MAX_MEMBERS:
+        raise ValueError(f"an array or object of {len(children)} members, more than {MAX_MEMBERS}")
+    return children

@@ -9,7 +9,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    ValidationError,
+    model_serializer,
+)
 from pydantic.alias_generators import to_camel
 
 from edge_cmcl.bundle import limits
@@ -37,6 +45,12 @@ class OciModel(BaseModel):
     """A document of the OCI image specification: camelCase on disk, unknown fields kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel, populate_by_name=True)
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out fields of ours that have no value; what another tool wrote stays, null included."""
+        kept = self.model_extra or {}
+        return {name: value for name, value in dump(self).items() if value is not None or name in kept}
 
 
 class OwnModel(BaseModel):
@@ -76,7 +90,7 @@ class Index(OciModel):
     """The tags of a layout: `index.json`."""
 
     schema_version: Literal[2]
-    media_type: Literal["application/vnd.oci.image.index.v1+json"] | None = OCI_INDEX
+    media_type: Literal["application/vnd.oci.image.index.v1+json"] = OCI_INDEX
     manifests: Annotated[tuple[Descriptor, ...], Field(max_length=limits.MAX_INDEX_ENTRIES)]
     annotations: Annotations | None = None
 
@@ -168,8 +182,7 @@ class State(BaseModel):
 
 def to_json(document: BaseModel) -> bytes:
     """Return the canonical bytes of an OCI document or of one of ours."""
-    fields = document.model_dump(by_alias=True, exclude_none=isinstance(document, OciModel))
-    data = canonical(fields)
+    data = canonical(document.model_dump(by_alias=True))
     if len(data) > limits.MAX_DOCUMENT_BYTES:
         name = type(document).__name__.lower()
         raise FormatError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -107,7 +107,7 @@ def public_key_from_pem(data: bytes, name: str) -> PublicKey:
     """
     try:
         key = serialization.load_pem_public_key(data)
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, InternalError):
         key = None
     if not isinstance(key, Ed25519PublicKey):
         got = "a private key" if b"PRIVATE KEY" in data else "something else"
@@ -128,7 +128,7 @@ def private_key_from_pem(data: bytes, name: str) -> PrivateKey:
     """
     try:
         key = serialization.load_pem_private_key(data, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):  # the last: a key of another length
         key = None
     if not isinstance(key, Ed25519PrivateKey):
         raise ModelError(

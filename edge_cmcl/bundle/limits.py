@@ -37,6 +37,10 @@ MAX_BUNDLE_FILES = 16384
 MAX_TENSOR_HEADER_BYTES = MIB
 MAX_DEPTH = 32
 """Nesting of a JSON document."""
+MAX_VALUES = 1 << 17
+"""Commas and opening brackets of a JSON document, so values, too: parsed, a value takes a hundred times its bytes."""
+MAX_MEMBERS = 1 << 14
+"""Members of one JSON array or object: each wrong one costs a kilobyte to report."""
 MAX_INTEGER = 2**53 - 1
 """Largest integer in a JSON document: beyond it, readers in other languages lose digits."""
 MAX_FREE_BYTES = 256 * 1024

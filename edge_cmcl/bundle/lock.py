@@ -72,7 +72,7 @@ def _held_by_another(root: Path, descriptor: int) -> StoreLockedError:
     try:
         note = json.loads(os.pread(descriptor, _MAX_NOTE_BYTES, 0))
         owner = f"process {note['pid']} ({note['command']}) since {note['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         owner = "another process"
     return StoreLockedError(
         f"another process writes to the store {root}",

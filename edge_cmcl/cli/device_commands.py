@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,10 +11,13 @@ import typer
 
 from edge_cmcl.cli.console import progress, show, table, warn, warned
 from edge_cmcl.cli.options import Json, Store, default_store
-from edge_cmcl.cli.terms import CLOSED_FORM, MOVED, MRR, STILL
+from edge_cmcl.cli.terms import CLOSED_FORM, MOVED, MRR, OUTSIDE, STILL
 from edge_cmcl.limits import MAX_DRIFT
 
 if TYPE_CHECKING:
+    from edge_cmcl import bundle
+    from edge_cmcl.device.drift import Drift
+    from edge_cmcl.device.renewal import StatisticsFit
     from edge_cmcl.device.update_report import UpdateReport
 
 app = typer.Typer()
@@ -46,13 +50,24 @@ def install(
     show({"store": target, **done.as_json()}, text, json=json)
 
 
-@app.command(epilog="Example: edge-cmcl status --store /var/lib/edge-cmcl")
-def status(store: Store = None, json: Json = False) -> None:
-    """Show what this device knows, how well, and how far it has moved."""
+@app.command(epilog="Example: edge-cmcl status --data today.safetensors")
+def status(
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Recent windows: tells whether its sensors are as they were learned.")
+    ] = None,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Show what this device knows, how well, and how far it has moved.
+
+    With --data it also watches for drift: how much energy of recent windows lies outside everything learned. A sensor
+    that was remounted, or fails, is beyond the threshold.
+    """
     from edge_cmcl.device.status import status as read_status
     from edge_cmcl.device.store import open_store
 
-    found = read_status(open_store(store or default_store()))
+    opened = open_store(store or default_store())
+    found = read_status(opened)
     rows = [
         [each["modality"], each["encoder"], each["width"], origin["pairs"], "+".join(origin["partners"]), bound(origin)]
         for each in found["modalities"]
@@ -72,6 +87,10 @@ def status(store: Store = None, json: Json = False) -> None:
         table(["pair", "learned from pairs", "held-out MRR", "95 % interval", "MRR by chance"], pairs),
         MRR,
     ]
+    if data is not None:
+        watched, warnings = _watch(opened, data)
+        found |= {"drift": [each.as_json() for each in watched], "warnings": warnings}
+        lines += ["", describe_drift(watched)]
     show(found, "\n".join(lines), json=json)
 
 
@@ -105,6 +124,9 @@ def update(
     nice: Annotated[
         int, typer.Option("--nice", min=0, max=19, help="Give way to other processes: 19 is the most polite.")
     ] = 0,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Renew the statistics of known sensors that no longer fit the recording.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change; change nothing.")] = False,
     threads: Threads = 0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order of batches.")] = 0,
@@ -134,11 +156,34 @@ def update(
                 warn(warnings[-1])
         report = learn(
             opened, pairs, modality,
-            partners=partner, task=task, budget_s=budget, max_drift=max_drift, force=force, stages_wanted=stages,
-            max_memory_bytes=None if max_memory is None else int(max_memory * 1e6),
+            partners=partner, task=task, budget_s=budget, max_drift=max_drift, force=force, renew_stale=renew,
+            stages_wanted=stages, max_memory_bytes=None if max_memory is None else int(max_memory * 1e6),
             dry_run=dry_run, threads=threads, seed=seed, progress=told,
         )  # fmt: skip
     show({**report.as_json(), "warnings": warnings}, describe_update(report), json=json)
+
+
+def describe_drift(watched: Sequence[Drift]) -> str:
+    """Return what the drift watch found for people."""
+    rows = [
+        [each.modality, each.windows, _share(each.outside), _share(each.threshold), _share(each.beyond), each.verdict]
+        for each in watched
+    ]
+    header = ["recent windows of", "n", "energy outside", "normal up to", "windows beyond", "verdict"]
+    return f"{table(header, rows)}\n{OUTSIDE.format(share=max(each.false_alarms for each in watched))}"
+
+
+def _watch(store: bundle.Store, data: Path) -> tuple[list[Drift], list[str]]:
+    from edge_cmcl.data import open_pairs
+    from edge_cmcl.device.drift import drift
+    from edge_cmcl.device.starting import start
+
+    with open_pairs(data) as pairs, progress() as told, warned() as warnings:
+        return drift(start(store), pairs, progress=told), warnings
+
+
+def _share(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2%}"
 
 
 def describe_update(report: UpdateReport) -> str:
@@ -168,6 +213,7 @@ def describe_update(report: UpdateReport) -> str:
         f"{sum(report.seconds.values()):.1f} s, {report.peak_memory_bytes / 1e6:.0f} MB at most, "
         f"{report.bytes_added / 1e6:.1f} MB added",
     ]
+    lines += [_stale(fit, report.renewed) for fit in report.statistics if fit.stale]
     if report.budget_exhausted:
         lines.append("the time budget ended training early")
     for failure in report.failed:
@@ -185,6 +231,15 @@ def describe_update(report: UpdateReport) -> str:
     kept = f"generation {report.counter} is current, on trial: `edge-cmcl confirm` keeps it"
     ending = kept if report.committed else "dry run: nothing was changed"
     return "\n".join([*lines, ending])
+
+
+def _stale(fit: StatisticsFit, renewed: Sequence[str]) -> str:
+    """Return the warning that a sensor's statistics no longer fit."""
+    found = f"the statistics of {fit.modality} no longer fit: its scores have {fit.energy:.2g} times the energy"
+    if fit.modality in renewed:
+        return f"{found}; they were renewed, and older embeddings stay"
+    advice = "--renew renews them" if fit.renewable else "they cannot be renewed: part of it was never calibrated"
+    return f"WARNING: {found}; {advice}"
 
 
 def _trial(found: dict[str, Any]) -> list[str]:

@@ -104,7 +104,17 @@ def _versions() -> list[str]:
     from importlib.metadata import PackageNotFoundError, version
 
     found = []
-    for name in ("edge-cmcl", "numpy", "onnxruntime", "safetensors", "pydantic", "typer", "torch", "onnx"):
+    for name in (
+        "edge-cmcl",
+        "numpy",
+        "onnxruntime",
+        "safetensors",
+        "pydantic",
+        "cryptography",
+        "typer",
+        "torch",
+        "onnx",
+    ):
         try:
             found.append(f"{name}: {version(name)}")
         except PackageNotFoundError:

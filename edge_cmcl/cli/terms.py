@@ -12,3 +12,7 @@ MOVED = (
 )
 STILL = "nothing that was learned earlier has moved"
 CLOSED_FORM = "the closed-form fit was best; no training epoch improved it"
+OUTSIDE = (
+    "energy outside: of the windows' mean feature, what lies outside everything learned, as a share of a normal "
+    "window's;\n{share:.0%} of normal files exceed what is normal. windows beyond: those that exceed it for one window."
+)

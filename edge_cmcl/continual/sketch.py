@@ -114,6 +114,18 @@ def merge(sketches: Sequence[Sketch], weights: Sequence[float], max_rows: int = 
     return _compress(stacked, sum(s.n for s in sketches), trace, delta, max_rows, kept_energy=1.0)
 
 
+def rescale(sketch: Sketch, factors: NDArray[np.floating]) -> Sketch:
+    """Return a sketch of D C D for the diagonal D = `factors` (d,): the features, each number times its factor.
+
+    What the sketch does not hold of C may lie where D is largest: so much it adds to trace and `delta` at most.
+    """
+    largest = float(np.square(factors, dtype=np.float64).max())
+    rows = np.asarray(sketch.rows * factors.astype(np.float64), dtype=np.float64)
+    unseen = max(0.0, sketch.trace - float(np.square(sketch.rows, dtype=np.float64).sum()))
+    trace = float(np.square(rows).sum()) + largest * unseen
+    return _compress(rows, sketch.n, trace, largest * sketch.delta, MAX_ROWS, kept_energy=1.0)
+
+
 def principal_rows(rows: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the non-zero eigenvalues of rows^T rows, largest first, and their unit eigenvectors as rows.
 

@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 
 from edge_cmcl.bundle.payloads import Adapter
 from edge_cmcl.data import Pairs
+from edge_cmcl.device.drift import calibrated_record
 from edge_cmcl.device.encode import EncodedModality, OutputCache, cache_array, encode
 from edge_cmcl.device.features import Statistics
-from edge_cmcl.device.fitting import CrossValidation, cross_validate, fit
+from edge_cmcl.device.fitting import cross_validate, fit
 from edge_cmcl.device.guard import Failure, failures
 from edge_cmcl.device.members import Member, known_member, new_member
 from edge_cmcl.device.model import Model, statistics_of
 from edge_cmcl.device.next_generation import LearnedModality, learned_modality
 from edge_cmcl.device.outcome import PairOutcome, outcomes
 from edge_cmcl.device.plan import Plan
+from edge_cmcl.device.renewal import StatisticsFit, fits, renewed
 from edge_cmcl.device.text import TEXT, label_features
 from edge_cmcl.device.update_report import Clock
 from edge_cmcl.progress import Progress
@@ -39,6 +41,7 @@ class Request:
         device: the device's id, which its origins carry.
         cache: encoder outputs, shared by all stages.
         max_drift: largest relative displacement bound that the guard lets pass.
+        renew_stale: whether statistics of known sensors that no longer fit are renewed.
         seed: of the batch order.
         deadline: `time.monotonic()` at which training stops.
         clock: books where the time goes.
@@ -50,6 +53,7 @@ class Request:
     device: str
     cache: OutputCache
     max_drift: float
+    renew_stale: bool
     seed: int
     deadline: float
     clock: Clock
@@ -62,6 +66,8 @@ class Attempt:
 
     Attributes:
         plan: what it learned from.
+        model: the generation that it continues, with renewed statistics where those are.
+        statistics: how the statistics of each known sensor fit the recording.
         learned: every changed modality, ready to be written.
         judged: pairs before and after, on held-out pairs.
         failed: checks of the guard that it does not pass.
@@ -72,6 +78,8 @@ class Attempt:
     """
 
     plan: Plan
+    model: Model
+    statistics: list[StatisticsFit]
     learned: Sequence[LearnedModality]
     judged: list[PairOutcome]
     failed: list[Failure]
@@ -88,8 +96,10 @@ def attempt(request: Request, plan: Plan, folder: Path) -> Attempt:
         DataError: a window does not fit its modality, or a sensor is dead.
         StorageError: there is no room for the work files.
     """
-    model, clock = request.model, request.clock
+    clock = request.clock
     encoded = {name: _encode(request, plan, name, folder) for name in plan.members}
+    statistics = fits(request.model, encoded)
+    model = renewed(request.model, statistics, encoded) if request.renew_stale else request.model
     clock.stage("encode")
     members = [_member(model, plan, name, encoded[name], folder) for name in plan.members]
     clock.stage("space")
@@ -101,32 +111,21 @@ def attempt(request: Request, plan: Plan, folder: Path) -> Attempt:
     clock.stage("train")
     learned = [
         learned_modality(
-            model, member.name, plan.records[member.name],
+            model, member.name,
+            calibrated_record(model, plan, request.pairs, member.name, encoded[member.name], request.device),
             _adapter(model, plan, member.name, weight, encoded[member.name]),
             member.sketch, request.device, plan.members, plan.task,
         )
         for member, weight in zip(members, weights, strict=True)
     ]  # fmt: skip
-    found = _verdict(request, plan, judged, learned, steps, epochs)
-    clock.stage("fold")
-    return found
-
-
-def _verdict(
-    request: Request,
-    plan: Plan,
-    judged: CrossValidation,
-    learned: Sequence[LearnedModality],
-    steps: int,
-    epochs: int,
-) -> Attempt:
     # Where time ran out, what is told of held-out pairs is what they said of as many epochs as were done.
     pairs = outcomes(plan, replace(judged, epochs=epochs))
     adapters = {each.name: each.adapter.weight for each in learned}
     certificates = [certificate for each in learned for certificate in each.certificates]
     failed = failures(adapters, certificates, pairs, request.max_drift)
     complete = judged.complete and time.monotonic() < request.deadline
-    return Attempt(plan, learned, pairs, failed, judged.penalty, epochs, steps, complete)
+    clock.stage("fold")
+    return Attempt(plan, model, statistics, learned, pairs, failed, judged.penalty, epochs, steps, complete)
 
 
 def _encode(request: Request, plan: Plan, name: str, folder: Path) -> EncodedModality:

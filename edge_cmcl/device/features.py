@@ -57,10 +57,14 @@ class RunningStatistics:
 
 def standardise(raw: NDArray[np.float32], statistics: Statistics) -> NDArray[np.float32]:
     """Return unit-norm features (n, width) of raw encoder outputs `raw` (n, width)."""
+    return unit(standard_scores(raw, statistics))
+
+
+def standard_scores(raw: NDArray[np.float32], statistics: Statistics) -> NDArray[np.float32]:
+    """Return features (n, width) of raw encoder outputs before they are scaled to unit norm, within +-`CLIP`."""
     scores = np.subtract(raw, statistics.mean)
     scores /= statistics.std
-    np.clip(scores, -CLIP, CLIP, out=scores)
-    return unit(scores)
+    return np.clip(scores, -CLIP, CLIP, out=scores)
 
 
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:

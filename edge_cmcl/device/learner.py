@@ -42,6 +42,7 @@ def update(
     force: bool = False,
     stages_wanted: int = 1,
     max_memory_bytes: int | None = None,
+    renew_stale: bool = False,
     dry_run: bool = False,
     threads: int = 0,
     seed: int = 0,
@@ -60,6 +61,7 @@ def update(
             another task is remembered beside it, where the same task replaces its own older part.
         budget_s: seconds after which training stops; what was reached by then is committed.
         max_drift: largest relative displacement bound that an origin may have afterwards.
+        renew_stale: renew the statistics of known sensors that no longer fit the recording (see `renewal`).
         force: commit although the guard found recall or drift wanting; the generation says so.
         stages_wanted: learn from growing parts of the recording first, and stop where the guard refuses one already.
         max_memory_bytes: memory of its own that the process may have meanwhile (`memory.memory_limit`).
@@ -85,7 +87,7 @@ def update(
         report = UpdateReport(modality, plan.partners, tuple(sorted(plan.new)), plan.rows)
         report.learned_before = plan.learned_before
         cache = OutputCache(folder)
-        request = Request(model, pairs, device, cache, max_drift, seed, deadline, clock, progress)
+        request = Request(model, pairs, device, cache, max_drift, renew_stale, seed, deadline, clock, progress)
         for part in stages(plan, pairs, stages_wanted):
             report.stages.append(part.rows)
             work = folder / f"stage-{len(report.stages)}"
@@ -105,12 +107,13 @@ def update(
 def _tell(report: UpdateReport, done: Attempt) -> None:
     report.penalty, report.epochs, report.steps = done.penalty, done.epochs, done.steps
     report.judged, report.failed = done.judged, done.failed
+    report.statistics, report.renewed = done.statistics, done.model.renewed
     report.budget_exhausted = not done.complete
     report.certificate = [vars(c).copy() for each in done.learned for c in each.certificates]
 
 
 def _commit(store: Store, request: Request, done: Attempt, report: UpdateReport) -> None:
-    model, pairs, plan = request.model, request.pairs, done.plan
+    model, pairs, plan = done.model, request.pairs, done.plan
     before = store_bytes(store)
     with all_or_nothing(store):
         records = {}
@@ -118,7 +121,9 @@ def _commit(store: Store, request: Request, done: Attempt, report: UpdateReport)
             encoder = None if each.name == TEXT else model.make_encoder(each.name, plan.records[each.name])
             samples = 0 if each.name == TEXT else pairs.shape(each.name)[0]
             records[each.name] = write_modality(store, model, each, encoder, samples, pairs.label_names)
-        metrics = {"update": {"pairs": plan.rows, "epochs": done.epochs, "steps": done.steps}}
+        metrics: dict[str, object] = {"update": {"pairs": plan.rows, "epochs": done.epochs, "steps": done.steps}}
+        if model.renewed:
+            metrics["renewed"] = list(model.renewed)
         if done.failed:
             metrics["guard"] = record(done.failed)
         judged = pair_records(plan, request.device, done.judged, model.generation)

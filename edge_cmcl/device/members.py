@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_cmcl.continual.origin import Origins, mean_eigenvalue, moment_rows
 from edge_cmcl.continual.sketch import FrequentDirections, Sketch, principal_rows
-from edge_cmcl.continual.update_space import ALPHA, MAX_DIRECTIONS, soft, update_space
+from edge_cmcl.continual.update_space import ALPHA, MAX_DIRECTIONS, Preconditioner, soft, update_space
 from edge_cmcl.device.encode import EncodedModality, cache_array
 from edge_cmcl.device.features import Statistics
 
@@ -61,13 +61,17 @@ def known_member(
     """Prepare a modality that has an adapter: it may move only where `origins` leave room."""
     directions = _sketch(encoded, statistics)
     width = weight.shape[1]
-    guard = soft(moment_rows(origins, width), ALPHA * mean_eigenvalue(origins, width))
-    space = update_space(directions.rows, guard, MAX_DIRECTIONS)
+    space = update_space(directions.rows, guard(origins, width), MAX_DIRECTIONS)
     both = np.concatenate([weight.T, space], axis=1)
     columns = _project(encoded, statistics, both, folder / f"{name}.known.npy")
     base, inputs = columns[:, : len(weight)], columns[:, len(weight) :]
     empty = np.zeros((0, 0), np.float32)
     return Member(name, encoded.valid, weight, base, empty, empty, space, inputs, directions.sketch())
+
+
+def guard(origins: Origins, width: int) -> Preconditioner:
+    """Return what holds back the directions of features (width,) that `origins` have learned."""
+    return soft(moment_rows(origins, width), ALPHA * mean_eigenvalue(origins, width))
 
 
 def new_member(name: str, encoded: EncodedModality, statistics: Statistics, folder: Path) -> Member:

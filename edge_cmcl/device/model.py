@@ -37,6 +37,8 @@ class Model:
 
     Attributes:
         held: False where a collection had removed it before, or its file system has no locks.
+        made: weight and bytes of older adapters that are not stored yet, by digest; see `renewal`.
+        renewed: sensors whose statistics are other than those stored; see `renewal`.
     """
 
     def __init__(self, loaded: Loaded, *, threads: int = 0, providers: Sequence[str] = CPU) -> None:
@@ -49,6 +51,8 @@ class Model:
         self._providers = providers
         self._adapters: dict[str, Adapter] = {}
         self._encoders: dict[str, Encoder] = {}
+        self.made: dict[str, tuple[Array, bytes]] = {}
+        self.renewed: tuple[str, ...] = ()
 
     @property
     def generation(self) -> Generation:

@@ -87,9 +87,10 @@ def learned_modality(
         learned = weights[origin.reference]
         return certify(name, origin.id, origin.sketch, adapter.weight, learned, origin.carried)
 
+    step_id = origin_id(device, members, task)
     step = Origin(
-        id=origin_id(device, members, task),
-        revision=0,
+        id=step_id,
+        revision=_first_revision(model, step_id, members),
         device=device,
         modality=name,
         partners=tuple(sorted(set(members) - {name})),
@@ -120,6 +121,9 @@ def write_modality(
         samples: samples of the golden windows.
         labels: label names of the recording, for text.
     """
+    for digest in learned.references:
+        if digest in model.made:
+            store.put(model.made[digest][1])
     update: dict[str, object] = {
         "adapter_blob": store.put(learned.adapter_bytes),
         "origins": tuple(store.put(sketch_to_bytes(origin)) for origin in learned.origins),
@@ -153,6 +157,29 @@ def next_generation(
     )
     replaced = {(frozenset(pair.modalities), pair.origin) for pair in pairs}
     older = tuple(pair for pair in old.pairs if (frozenset(pair.modalities), pair.origin) not in replaced)
+    return successor(
+        model,
+        device,
+        "update",
+        modalities={**old.modalities, **records},
+        pairs=(*older, *pairs),
+        certificate=(*kept, *new),
+        metrics=metrics,
+    )
+
+
+def successor(
+    model: Model,
+    device: str,
+    action: str,
+    *,
+    modalities: Mapping[str, ModalityRecord],
+    pairs: Sequence[PairRecord],
+    certificate: Sequence[CertificateRecord],
+    metrics: Mapping[str, object],
+) -> Generation:
+    """Return the document of the generation that follows `model`: what it knows is given, the rest goes on."""
+    old = model.generation
     return Generation.model_validate(
         {
             "name": old.name,
@@ -163,16 +190,27 @@ def next_generation(
             "device_class": old.device_class,
             "created": timestamp(),
             "software": SOFTWARE,
-            "action": "update",
+            "action": action,
             "embedding_dim": old.embedding_dim,
-            "modalities": {**old.modalities, **records},
+            "modalities": dict(modalities),
             "universal": old.universal,
             "step": old.step,
-            "pairs": (*older, *pairs),
-            "certificate": (*kept, *new),
+            "pairs": tuple(pairs),
+            "certificate": tuple(certificate),
             "metrics": dict(metrics),
         }
     )
+
+
+def _first_revision(model: Model, step: str, members: Sequence[str]) -> int:
+    """Return the revision of a step in a modality that has none of it.
+
+    0, unless the modality was forgotten since: what its partners keep of the step tells how often it was learned, and
+    what is learned now is later than that.
+    """
+    known = [origin for name in members if name in model.modalities for origin in model.origins(name)]
+    revisions = [{origin.id: origin.revision, **dict(origin.absorbed)}.get(step, -1) for origin in known]
+    return max(revisions, default=-1) + 1
 
 
 def _known_labels(model: Model) -> tuple[str, ...]:

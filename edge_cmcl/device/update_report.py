@@ -8,6 +8,7 @@ from typing import Any
 
 from edge_cmcl.device.guard import Failure
 from edge_cmcl.device.outcome import PairOutcome
+from edge_cmcl.device.renewal import StatisticsFit
 
 
 @dataclass
@@ -32,6 +33,8 @@ class UpdateReport:
         budget_exhausted: whether a time budget ended training early.
         learned_before: counter of the generation that learned the anchor from this very file, None where none did. What
             is held out to judge was learned then, so the figures flatter.
+        statistics: how the statistics of each known sensor fit the recording.
+        renewed: known sensors whose statistics were renewed.
         failed: checks of the guard that were overridden, or would refuse what a dry run did.
         stages: pairs learned from in each stage, the last one being all of them.
     """
@@ -52,13 +55,17 @@ class UpdateReport:
     peak_memory_bytes: int = 0
     budget_exhausted: bool = False
     learned_before: int | None = None
+    statistics: list[StatisticsFit] = field(default_factory=list)
+    renewed: tuple[str, ...] = ()
     failed: list[Failure] = field(default_factory=list)
     stages: list[int] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return the report in JSON types."""
         judged = [outcome.as_json() for outcome in self.judged]
-        return {**vars(self), "judged": judged, "failed": [vars(failure).copy() for failure in self.failed]}
+        statistics = [fit.as_json() for fit in self.statistics]
+        failed = [vars(failure).copy() for failure in self.failed]
+        return {**vars(self), "judged": judged, "statistics": statistics, "failed": failed}
 
 
 class Clock:

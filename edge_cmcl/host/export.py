@@ -28,6 +28,8 @@ from edge_cmcl.device.model import Model
 from edge_cmcl.device.sessions import open_session
 from edge_cmcl.device.store import CURRENT
 from edge_cmcl.device.text import TEXT, label_features
+from edge_cmcl.host.calibration import KEY as CALIBRATION
+from edge_cmcl.host.calibration import calibration_of
 from edge_cmcl.host.encoding import TorchEncoder, modality_record, user_encoder
 from edge_cmcl.host.graphs import encoder_graph, step_graph, universal_graph
 from edge_cmcl.host.parity import OneByOne, UniversalReference, check_embeddings, check_step
@@ -131,7 +133,7 @@ def _generation(run: Run, store: Store, counter: int, references: dict[str, Enco
             "universal": store.put(universal),
             "step": step,
             "pairs": _pair_records(run),
-            "metrics": {"training": thinned(run.metrics)},
+            "metrics": {"training": thinned({key: value for key, value in run.metrics.items() if key != CALIBRATION})},
         }
     )
 
@@ -166,6 +168,7 @@ def _write_modality(
     graph, record, references[name] = _encoder(run, name, universal)
     windows = golden_windows(name, record, run.project.modality[name].samples)
     golden = golden_to_bytes(make_golden(references[name], adapter, windows))
+    update["calibration"] = calibration_of(run.metrics, name, _origin_id(run))
     return record.model_copy(update={**update, "encoder_blob": store.put(graph), "golden_blob": store.put(golden)})
 
 

@@ -26,6 +26,8 @@ from edge_cmcl.durable import make_folder, write_bytes
 from edge_cmcl.errors import UsageError
 from edge_cmcl.host.adapters import Fitted, PairFeatures, fit_adapters
 from edge_cmcl.host.base_data import PairData, Rows, load_pairs
+from edge_cmcl.host.calibration import KEY as CALIBRATION
+from edge_cmcl.host.calibration import calibrate_base
 from edge_cmcl.host.conv import make_encoder
 from edge_cmcl.host.encoding import RawOutputs, TorchEncoder, frozen_encoders
 from edge_cmcl.host.epochs import History
@@ -83,7 +85,8 @@ def train(
         **encoders,
         **{n: TorchEncoder(m, records[n].width, records[n].scale, device) for n, m in trained.items()},
     }
-    statistics, features = _features(pairs, replace(raw, encoders=every))
+    raw = replace(raw, encoders=every)
+    statistics, features = _features(pairs, raw)
     fitted = fit_adapters(
         features, project.embedding_dim, project.train,
         device=device, checkpoint=folder / ADAPTERS_RESUME, fingerprint=run_id, progress=progress,
@@ -96,7 +99,10 @@ def train(
         sketches=fitted.sketches,
         encoders={name: module.to("cpu") for name, module in trained.items()},
         labels=tuple(dict.fromkeys(label for pair in pairs for label in pair.labels)),
-        metrics=_metrics(project, pairs, fitted, encoder_history, device, time.monotonic() - began),
+        metrics={
+            **_metrics(project, pairs, fitted, encoder_history, device, time.monotonic() - began),
+            CALIBRATION: calibrate_base(pairs, raw.outputs, _fitted_rows),
+        },
     )
     save_run(run, files)
     _forget_progress(folder)

@@ -1,4 +1,4 @@
-"""The bundle that the crash tests install: that of the simulated machine, made once by the installed command."""
+"""The bundle that the crash tests install: that of a simulated machine with as small a model as there can be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS))
 
-from machine_bundle import write_machine  # noqa: E402
+from machine_bundle import make_small  # noqa: E402
 
 
 def public_key_of(bundle: Path) -> Path:
@@ -17,11 +17,11 @@ def public_key_of(bundle: Path) -> Path:
 
 
 def base_bundle(given: Path | None) -> Path:
-    """Return `given`, or the bundle in `.bench/machine`, which is made where it is not there yet."""
+    """Return `given`, or the bundle in `.bench/small-machine`, which is made where it is not there yet."""
     if given is not None:
         return given.resolve()
-    folder = TESTS.parent / ".bench" / "machine"
+    folder = TESTS.parent / ".bench" / "small-machine"
     if not (folder / "base.tar").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_machine(folder)
+        make_small(folder)
     return folder / "base.tar"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from calls import missing_tools
-from machine_bundle import Machine, make_machine
+from machine_bundle import make_machine, make_small
 from mounts import missing
 
 HERE = Path(__file__).parent
@@ -28,8 +28,8 @@ larger = pytest.mark.skipif(not LARGER, reason="takes minutes: EDGE_CMCL_CRASH=r
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    machine: Machine = make_machine(tmp_path_factory)
-    return machine.bundle
+    """A bundle; a small one where there is much to do, else that which other tests have made already."""
+    return (make_small(tmp_path_factory.mktemp("small")) if LARGER else make_machine(tmp_path_factory)).bundle
 
 
 @pytest.fixture

@@ -119,12 +119,10 @@ def test_the_way_of_a_key_from_host_to_device_and_back(
         return dict(done.json)
 
     first = run("keys", "generate")["fingerprint"]
-    exported = run_cli("export", machine.run, "--out", "one.tar", env=home)
-    assert exported.code == 0, exported.stderr
-    assert f"signed by {first}" in exported.stdout
-    assert f"edge-cmcl install one.tar --trust {first}" in exported.stdout
-    assert run("install", "one.tar", code=5)["error"]["type"] == "UntrustedKeyError"
-    run("install", "one.tar", "--trust", first)
+    (private,) = (tmp_path / "home" / "edge-cmcl" / "keys").glob("*.pem")
+    one = signed_bundle(machine, tmp_path / "one", [read_private_key(private)])
+    assert run("install", one, code=5)["error"]["type"] == "UntrustedKeyError"
+    run("install", one, "--trust", first)
     rotated = run("keys", "rotate", "--host")
     assert rotated["endorsed"]
     second = rotated["fingerprint"]

@@ -78,7 +78,7 @@ def load(path: Path) -> dict[str, dict[str, Any]]:
     """
     try:
         document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot read {path}", expected="a best-config file", got=str(error)) from error
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise DataError(f"{path} is no best-config file", expected=SCHEMA, hint="`edge-cmcl search` writes one")

@@ -9,11 +9,13 @@ from typing import Annotated
 from pydantic import Field, PrivateAttr, field_validator
 
 from edge_cmcl.errors import ProjectError, UsageError
-from edge_cmcl.project import TEXT, Table, load_table
+from edge_cmcl.project import TEXT
+from edge_cmcl.tables import FilePath, Table, is_file, load_table
 
 PARTS = ("train", "test")
 
-_Names = Annotated[tuple[str, str], Field(strict=False)]
+_Modality = Annotated[str, Field(max_length=64)]
+_Names = Annotated[tuple[_Modality, _Modality], Field(strict=False)]
 
 
 class StepTable(Table):
@@ -24,8 +26,8 @@ class StepTable(Table):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,48}$")]
     modalities: _Names
-    train: str
-    test: str
+    train: FilePath
+    test: FilePath
 
     @field_validator("modalities")
     @classmethod
@@ -95,7 +97,7 @@ def load_stream(path: Path | str) -> Stream:
     stream = load_table(Stream, path, "stream file", "README.md, `Compare`, shows an example")
     stream._folder = path.parent
     files = dict.fromkeys(stream.path(file) for step in stream.step for file in step.files)
-    missing = [file for file in files if not file.is_file()]
+    missing = [file for file in files if not is_file(file)]
     if missing:
         raise ProjectError(
             f"the stream {stream.name} names {len(missing)} missing file(s)",

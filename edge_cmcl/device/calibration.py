@@ -1,0 +1,240 @@
+"""What the drift watch takes as normal: thresholds from held-out windows, kept in a modality's record (FORMAT.md).
+
+They are found where raw data are at hand, on the host and at each update, one entry for each origin: held-out parts of
+its own recording against all that was known before and the rest of that recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_cmcl.bundle import ModalityRecord
+from edge_cmcl.continual.drift import FALSE_ALARMS, outside, range_of, residuals, thresholds
+from edge_cmcl.continual.origin import Origin, Origins, mean_eigenvalue, moment_rows
+from edge_cmcl.continual.sketch import MAX_ROWS as KEPT_ROWS
+from edge_cmcl.continual.sketch import principal_rows
+from edge_cmcl.continual.update_space import ALPHA, Preconditioner, soft
+from edge_cmcl.data.splits import Rows, folds, hold_out
+from edge_cmcl.device.features import CLIP, RunningStatistics, Statistics, standard_scores, unit
+from edge_cmcl.errors import DataError
+
+DRIFT = "drift"
+"""The key of `ModalityRecord.calibration` that holds an entry for each origin id."""
+
+CLIPPED = "clipped"
+"""Of an entry: `clipped_share` of its recording."""
+
+MAX_ROWS = 384
+"""Windows that an entry is found from, evenly from all parts of a recording: bounds what it adds to an update."""
+
+FOLDS = 8
+"""Parts held out in turn: groups, or blocks of time. Fewer give wider limits, more cost time."""
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is normal for one modality: the widest of its origins' entries.
+
+    Attributes:
+        thresholds: largest normal share of energy outside, by size of batch.
+        energy: lowest and highest normal mean energy of a recording's scores, 1 for the one that the statistics are of.
+        shift: largest normal energy of a recording's mean score, 0 for the one that the statistics are of.
+        false_alarms: share of normal batches, and of normal recordings, beyond.
+    """
+
+    thresholds: Mapping[int, float]
+    energy: tuple[float, float]
+    shift: float
+    false_alarms: float
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Raw encoder outputs of one modality, and what leak-free splits of them need.
+
+    Attributes:
+        raw: (n, width) float32, in order of time.
+        groups: (n,) int64 or None, subject or run of each row.
+        time: (n,) float64 or None, start of each window in s.
+        window_s: length of a window in s, None where unknown.
+    """
+
+    raw: Array
+    groups: NDArray[np.int64] | None = None
+    time: NDArray[np.float64] | None = None
+    window_s: float | None = None
+
+
+def read_calibration(record: ModalityRecord) -> Calibration | None:
+    """Return what is normal for a modality, None where its record does not say or says it in another way.
+
+    What is normal for one of its origins is normal. A size that only some entries have is left to the smaller ones.
+    """
+    try:
+        found = [_calibration(entry) for entry in _entries(record).values() if entry.keys() != {CLIPPED}]
+    except (KeyError, TypeError, ValueError):
+        return None  # a free object: what another version wrote there is no reason to fail
+    sizes = set.intersection(*(set(each.thresholds) for each in found)) if found else set()
+    if not sizes:
+        return None
+    return Calibration(
+        thresholds={size: max(each.thresholds[size] for each in found) for size in sorted(sizes)},
+        energy=(min(each.energy[0] for each in found), max(each.energy[1] for each in found)),
+        shift=max(each.shift for each in found),
+        false_alarms=max(each.false_alarms for each in found),
+    )
+
+
+def calibrated(
+    record: ModalityRecord,
+    origins: Origins,
+    origin: str,
+    recording: Recording,
+    statistics: Statistics | None,
+    *,
+    renewed: bool = False,
+) -> ModalityRecord:
+    """Return `record` with an entry for what is learned from `recording` under the id `origin`.
+
+    Entries of origins that are gone are left out. Where the recording is too short to hold anything out, no entry is
+    written, and one of the same id from an earlier recording stays.
+
+    Args:
+        record: of the modality.
+        origins: what was known before; none for a new modality.
+        origin: id of the origin that the recording makes.
+        recording: what is learned.
+        statistics: those that a known modality has; None for a new one, whose own come from the recording.
+        renewed: whether they were renewed with this recording: older thresholds no longer hold then, and of what
+            clipping took the older figure is an upper bound.
+    """
+    ids = {origin} | {name for each in origins for name in (each.id, *dict(each.absorbed))}
+    kept = {name: entry for name, entry in _entries(record).items() if name in ids}
+    if renewed:
+        kept = {name: {CLIPPED: entry[CLIPPED]} for name, entry in kept.items() if CLIPPED in entry}
+    entry = calibrate(recording, origins, statistics)
+    entries = {**kept, origin: entry} if entry else kept
+    others = {key: value for key, value in record.calibration.items() if key != DRIFT}
+    return record.model_copy(update={"calibration": {**others, **({DRIFT: entries} if entries else {})}})
+
+
+def calibrate(
+    recording: Recording, origins: Origins = (), statistics: Statistics | None = None
+) -> dict[str, Any] | None:
+    """Return one entry in JSON types, None where the recording has too few windows to hold any out.
+
+    Args:
+        recording: normal windows.
+        origins: what was known before.
+        statistics: as in `calibrated`.
+    """
+    rows, splits = _splits(recording)
+    raw = recording.raw[rows]
+    held_out: list[Array] = []
+    energies: list[float] = []
+    shifts: list[float] = []
+    for training, tested in splits:
+        used = statistics or _statistics(raw[training])
+        scores = standard_scores(raw[tested], used)
+        held_out.append(residuals(scores, _guard(standard_scores(raw[training], used), origins)))
+        energies.append(float(np.square(scores, dtype=np.float64).mean()))
+        shifts.append(outside(scores.mean(axis=0, dtype=np.float64)))
+    found = thresholds(held_out)
+    if not found:
+        return None
+    return {
+        "false_alarms": FALSE_ALARMS,
+        "windows": sum(map(len, held_out)),
+        "parts": len(held_out),
+        "thresholds": [[size, limit] for size, limit in found.items()],
+        "energy": list(range_of(energies)),
+        "shift": range_of(shifts)[1],
+        CLIPPED: clipped_share(raw, statistics or _statistics(raw)),
+    }
+
+
+def clipped_share(raw: Array, statistics: Statistics) -> float:
+    """Return what clipping took from the features of `raw` (n, width), mean of squares over windows.
+
+    That is sum over outputs of (|score| - CLIP)^2 where positive, as a share of the energy of the clipped window.
+    """
+    scores = (raw - statistics.mean) / statistics.std
+    over = np.square(np.maximum(np.abs(scores) - CLIP, 0.0), dtype=np.float64).sum(axis=1)
+    left = np.square(np.clip(scores, -CLIP, CLIP), dtype=np.float64).sum(axis=1)
+    return float((over / np.maximum(left, np.finfo(np.float32).tiny)).mean())
+
+
+def clipped_of(record: ModalityRecord, origin: Origin) -> float | None:
+    """Return the `clipped_share` of what is in an origin, None where an entry that tells it is missing."""
+    entries = _entries(record)
+    names = [name for name, _ in origin.absorbed] or [origin.id]
+    try:
+        return max(float(entries[name][CLIPPED]) for name in names)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _entries(record: ModalityRecord) -> dict[str, dict[str, Any]]:
+    found = record.calibration.get(DRIFT)
+    return {name: entry for name, entry in found.items() if isinstance(entry, dict)} if isinstance(found, dict) else {}
+
+
+def _calibration(entry: dict[str, Any]) -> Calibration:
+    low, high = entry["energy"]
+    limits = {int(size): float(limit) for size, limit in entry["thresholds"]}
+    return Calibration(limits, (float(low), float(high)), float(entry["shift"]), float(entry["false_alarms"]))
+
+
+def _splits(recording: Recording) -> tuple[Rows, list[tuple[Rows, Rows]]]:
+    """Return the rows to calibrate on, a run out of the middle of each part, and what is held out of them in turn.
+
+    Parts are the groups, or blocks of time. Where every window overlaps one that is held out, nothing is.
+    """
+    n, groups = len(recording.raw), recording.groups
+    names = np.unique(groups) if groups is not None else np.zeros(0, np.int64)
+    if groups is None or len(names) < 2:
+        groups = None
+        parts = np.arange(n) * FOLDS // max(n, 1)
+    else:
+        parts = np.searchsorted(names, groups)
+    rows = np.sort(np.concatenate([np.zeros(0, np.int64), *_runs(parts)]))
+    time = recording.time[rows] if recording.time is not None else None
+    try:
+        if groups is not None:
+            return rows, folds(len(rows), parts[rows], FOLDS, time=time, window_s=recording.window_s)
+        present, number = np.unique(parts), parts[rows]
+        return rows, hold_out(np.searchsorted(present, number), time=time, window_s=recording.window_s)
+    except DataError:
+        return rows, []
+
+
+def _runs(parts: Rows) -> list[Rows]:
+    names = np.unique(parts)
+    most = max(1, MAX_ROWS // max(1, len(names)))
+    runs = []
+    for name in names:
+        rows = np.flatnonzero(parts == name)
+        start = max(0, (len(rows) - most) // 2)
+        runs.append(rows[start : start + most])
+    return runs
+
+
+def _statistics(raw: Array) -> Statistics:
+    running = RunningStatistics(raw.shape[1])
+    running.update(raw)
+    return running.statistics()
+
+
+def _guard(scores: Array, origins: Origins) -> Preconditioner:
+    """Return what holds back the directions of `origins`, and of `scores` (n, width) as many as a sketch has."""
+    width = scores.shape[1]
+    energies, directions = principal_rows(unit(scores) / np.sqrt(len(scores)))
+    kept = np.sqrt(energies[:KEPT_ROWS, None]) * directions[:KEPT_ROWS]
+    return soft(np.concatenate([moment_rows(origins, width), kept]), ALPHA * mean_eigenvalue(origins, width))
