@@ -48,6 +48,7 @@ COMMANDS = (
     Command("install-later", "installed", ("install", "{later}")),
     Command("update", "installed", UPDATE),
     Command("update-on-trial", "updated", (*UPDATE, "--task", "again")),
+    Command("forget", "updated", ("forget", "--modality", "acoustic")),
     Command("start", "updated", ("embed", "{data}", "--out", "{out}", "--force"), changes=False),
     Command("start-failing", "exhausted", ("embed", "{data}", "--out", "{out}", "--force"), changes=False),
     Command("confirm", "updated", ("confirm",)),
