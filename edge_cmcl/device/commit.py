@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge_cmcl.bundle import Generation, Loaded, Store
 from edge_cmcl.bundle.documents import Descriptor
-from edge_cmcl.bundle.tags import generation_tag
+from edge_cmcl.bundle.tags import free_tag
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.self_test import self_test
 from edge_cmcl.device.signing import signed
@@ -31,6 +31,6 @@ def commit_on_trial(store: Store, parent: str, generation: Generation) -> str:
         signature = signed(store, new)
         state = noted(store.state(), store.load_manifest(parent).generation.counter)
         store.save_state(begun(state, parent, new.digest, generation.created))
-        return signature
+        return {**signature, free_tag(new, store.tags()): new.descriptor}
 
-    return store.commit(generation, [CURRENT, generation_tag(generation)], accept)
+    return store.commit(generation, [CURRENT], accept)
