@@ -11,7 +11,6 @@ import functools
 import json
 import random
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -276,8 +275,3 @@ def report(found: dict[str, Found]) -> dict[str, Any]:
     total = {key: sum(getattr(each, key) for each in found.values()) for key in ("struck", "old", "new", "partly")}
     failed = sum(len(each.failed) for each in found.values())
     return {"commands": {name: asdict(each) for name, each in found.items()}, **total, "failed": failed}
-
-
-def clean(folder: Path) -> None:
-    """Remove what a harness made."""
-    shutil.rmtree(folder, ignore_errors=True)
