@@ -6,6 +6,7 @@
     with edge_cmcl.open_pairs("recording.safetensors") as pairs:
         vectors = model.embed("acc", pairs.read("acc"))          # (n, d) unit embeddings
         found = edge_cmcl.classify(model, pairs, ["acc", "gyro"])
+        advice = edge_cmcl.assess(edge_cmcl.open_store("store"), pairs, "gyro")
         report = edge_cmcl.update(edge_cmcl.open_store("store"), pairs, "gyro")
 
 These names are the public Python API, and what the command line itself uses. They are loaded when first asked for, so
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edge_cmcl.data import Pairs, open_pairs, write_pairs
+    from edge_cmcl.device.assess import Assessment, assess
     from edge_cmcl.device.drift import drift
     from edge_cmcl.device.evaluate import evaluate
     from edge_cmcl.device.forgetting import forget
@@ -32,10 +34,12 @@ if TYPE_CHECKING:
     from edge_cmcl.errors import EdgeCmclError
 
 _HOMES = {
+    "Assessment": "device.assess",
     "EdgeCmclError": "errors",
     "Model": "device.model",
     "Pairs": "data",
     "UpdateReport": "device.update_report",
+    "assess": "device.assess",
     "classify": "device.use",
     "drift": "device.drift",
     "evaluate": "device.evaluate",
@@ -52,10 +56,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "Assessment",
     "EdgeCmclError",
     "Model",
     "Pairs",
     "UpdateReport",
+    "assess",
     "classify",
     "drift",
     "evaluate",

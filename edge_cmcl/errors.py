@@ -5,6 +5,8 @@ EdgeCmclError                 1  a bug of ours, if it is ever raised bare
 ├── InputError                3  what the user gave cannot be used
 │   ├── ProjectError             the project file
 │   ├── DataError                a pairs file, a recording, a data set
+│   │   ├── TooLittleDataError   too few pairs to learn or to judge from
+│   │   └── DeadSensorError      a sensor that never changes
 │   └── ModelError               a run, a bundle, an encoder
 ├── IntegrityError            4  bytes are not what they claim to be
 │   ├── DigestError              a blob does not match its digest
@@ -94,6 +96,14 @@ class ProjectError(InputError):
 
 class DataError(InputError):
     """A pairs file, a recording or a data set cannot be used."""
+
+
+class TooLittleDataError(DataError):
+    """There are too few pairs to learn or to judge from."""
+
+
+class DeadSensorError(DataError):
+    """A sensor never changes in a recording."""
 
 
 class ModelError(InputError):

@@ -27,6 +27,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from edge_cmcl.cli import (
+    assess_commands,
     compare_commands,
     data_commands,
     demo_commands,
@@ -47,6 +48,7 @@ _GROUPS = [
     data_commands.app,
     host_commands.app,
     device_commands.app,
+    assess_commands.app,
     forget_commands.app,
     generation_commands.app,
     use_commands.app,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_cmcl.errors import DataError
+from edge_cmcl.errors import TooLittleDataError
 
 Rows = NDArray[np.int64]
 Times = NDArray[np.float64]
@@ -36,7 +36,7 @@ def folds(
         window_s: length of a window in s; None where unknown.
 
     Raises:
-        DataError: every row overlaps a held-out one.
+        TooLittleDataError: every row overlaps a held-out one.
     """
     if groups is not None and len(np.unique(groups)) >= 2:
         return hold_out(_group_parts(groups, count), time=time, window_s=window_s, guard=0)
@@ -56,7 +56,7 @@ def hold_out(
         guard: as in `training_rows`.
 
     Raises:
-        DataError: every row overlaps a held-out one.
+        TooLittleDataError: every row overlaps a held-out one.
     """
     result = []
     for part in range(int(parts.max()) + 1):
@@ -85,7 +85,7 @@ def training_rows(
         guard: rows, for where `time` or `window_s` are unknown.
 
     Raises:
-        DataError: every row overlaps a held-out one.
+        TooLittleDataError: every row overlaps a held-out one.
     """
     if time is None or window_s is None:
         near = _overlapping(held_out, np.arange(float(len(held_out))), guard + 1.0)
@@ -93,7 +93,7 @@ def training_rows(
         return training if len(training) else np.flatnonzero(~held_out)
     training = np.flatnonzero(~held_out & ~_overlapping(held_out, time, window_s * (1.0 - _TOUCHING)))
     if not len(training) and not held_out.all():
-        raise DataError(
+        raise TooLittleDataError(
             "every window overlaps one that is held out to judge what is learned",
             expected="a recording many times as long as a window",
             got=f"{len(held_out)} windows of {window_s:g} s that start within {np.ptp(time):g} s",

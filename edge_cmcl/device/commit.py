@@ -10,6 +10,7 @@ from edge_cmcl.device.self_test import self_test
 from edge_cmcl.device.signing import signed
 from edge_cmcl.device.store import CURRENT
 from edge_cmcl.device.trial import begun, noted
+from edge_cmcl.errors import ParityError, RefusedError
 
 
 def commit_on_trial(store: Store, parent: str, generation: Generation) -> str:
@@ -21,16 +22,30 @@ def commit_on_trial(store: Store, parent: str, generation: Generation) -> str:
         generation: its document.
 
     Raises:
-        RefusedError, ParityError, IntegrityError: what came back from the disk does not pass its self-test.
+        RefusedError: it does not pass its self-test.
+        DigestError: it came back from the disk damaged.
         FormatError: the keys of this device are damaged.
         StorageError: the file system refused; the tags are as they were.
     """
 
     def accept(new: Loaded) -> dict[str, Descriptor]:
-        self_test(Model(new))  # as it came back from the disk
+        _check(new)
         signature = signed(store, new)
         state = noted(store.state(), store.load_manifest(parent).generation.counter)
         store.save_state(begun(state, parent, new.digest, generation.created))
         return {**signature, free_tag(new, store.tags()): new.descriptor}
 
     return store.commit(generation, [CURRENT], accept)
+
+
+def _check(new: Loaded) -> None:
+    """Test a generation as it came back from the disk."""
+    try:
+        self_test(Model(new))
+    except ParityError as error:
+        raise RefusedError(
+            f"the new generation was not committed, for it fails its self-test: {error.message}",
+            expected=error.expected,
+            got=error.got,
+            hint="this device does not compute the same twice: check its memory and its power supply",
+        ) from error

@@ -14,7 +14,7 @@ from edge_cmcl.data import Pairs
 from edge_cmcl.device.encoders import Encoder
 from edge_cmcl.device.features import RunningStatistics, Statistics, standardise
 from edge_cmcl.durable import storage_errors
-from edge_cmcl.errors import DataError
+from edge_cmcl.errors import DataError, DeadSensorError
 from edge_cmcl.progress import Progress, silent
 
 _ROUNDING = 1e-6
@@ -163,7 +163,7 @@ def _check_alive(pairs: Pairs, modality: str, lowest: NDArray[np.float64], highe
     """Refuse a dead sensor: where no output of the encoder varies, there is nothing to align."""
     size = np.maximum(np.abs(lowest), np.abs(highest))
     if (highest - lowest <= _ROUNDING * size).all():
-        raise DataError(
+        raise DeadSensorError(
             f"{modality} never changes in {pairs.path}",
             expected="windows that vary",
             got="a constant: every window gives the same features",

@@ -125,7 +125,7 @@ def cross_validate(
     began = time.monotonic()
     deadline = began + (deadline - began) * _JUDGING_SHARE
     judge = Judge(members, ids)
-    splits = _enough(splits)
+    splits = judged_splits(splits)
     penalty = choose_penalty(members, ids, splits, judge, dimensions, deadline=deadline)
     scores = np.full((MAX_EPOCHS + 1, len(judge.pairs), ids.shape[1]), np.nan)
     complete = True
@@ -239,7 +239,8 @@ def choose_penalty(
     return PENALTIES[int(np.flatnonzero(means >= means[best] - error).max())]
 
 
-def _enough(splits: Sequence[tuple[Rows, Rows]]) -> Sequence[tuple[Rows, Rows]]:
+def judged_splits(splits: Sequence[tuple[Rows, Rows]]) -> Sequence[tuple[Rows, Rows]]:
+    """Return those of `splits` that cross-validation works through, see `ENOUGH_JUDGED`."""
     held_out = np.cumsum([len(rows) for _, rows in splits])
     return splits[: int(np.searchsorted(held_out, ENOUGH_JUDGED)) + 1]
 

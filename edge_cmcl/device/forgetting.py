@@ -63,6 +63,7 @@ def forget(store: Store, modality: str, *, dry_run: bool = False) -> Forgotten:
         RefusedError: it is the last sensor.
         StoreLockedError: another process writes to the store.
         StorageError: there is no room.
+        FormatError: this device's keys are damaged.
     """
     with store.writer():
         device = store.state().device_id

@@ -19,7 +19,7 @@ from edge_cmcl.device.fitting import FOLDS
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.text import TEXT, WIDTH
 from edge_cmcl.device.universal import DEFAULT_WIDTH
-from edge_cmcl.errors import DataError, UsageError
+from edge_cmcl.errors import DataError, TooLittleDataError, UsageError
 
 MIN_PAIRS = 16
 """Fewer pairs cannot be split into training and held-out parts that say anything."""
@@ -177,7 +177,7 @@ def _check_counts(pairs: Pairs, anchor: str, partners: Sequence[str], ids: NDArr
     for row, name in enumerate(partners):
         count = int((ids[row] >= 0).sum())
         if count < MIN_PAIRS:
-            raise DataError(
+            raise TooLittleDataError(
                 f"{pairs.path} has too few pairs of {anchor} and {name}",
                 expected=f"at least {MIN_PAIRS}",
                 got=f"{count} of {pairs.n} rows have both",
@@ -227,7 +227,7 @@ def _splits(pairs: Pairs, members: Sequence[str], ids: NDArray[np.int64], fitted
     if serves(splits):
         return splits
     if serves(hold_out(parts, guard=0)):
-        raise DataError(
+        raise TooLittleDataError(
             f"{pairs.path} is too short to judge what is learned from it",
             expected=f"at least {_MIN_FITTED} pairs that share no sample with those held out",
             got=f"{int(paired.sum())} windows that overlap",

@@ -46,7 +46,7 @@ def start(store: Store, *, threads: int = 0) -> Model:
             if reverted is not None:
                 warnings.warn(_told(reverted, model.loaded), RevertedWarning, stacklevel=3)
             return model
-    return _current(store, threads)
+    return current_model(store, threads)
 
 
 def confirm(store: Store) -> Loaded:
@@ -65,8 +65,11 @@ def confirm(store: Store) -> Loaded:
         return model.loaded
 
 
-def _current(store: Store, threads: int) -> Model:
-    """Return the generation in use, again where another one took its place and it was collected meanwhile."""
+def current_model(store: Store, threads: int = 0) -> Model:
+    """Return the generation in use, untested; the store is only read.
+
+    Where another one took its place and it was collected meanwhile, that one.
+    """
     while True:
         digest = store.tags()[CURRENT]
         try:

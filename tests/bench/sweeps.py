@@ -2,9 +2,11 @@
 
     python tests/bench/sweeps.py robustness --seeds 1
     python tests/bench/sweeps.py frontier --seeds 1
+    python tests/bench/sweeps.py statistics --damage FILE --sensor acc
 
-Both run `edge_cmcl.host.compare` on a stream again and again; finished cells are kept in `--out`, so that a second call
-goes on. The table goes to stdout and OUT/SWEEP.md, the figures to OUT/SWEEP.json, a plot to OUT/frontier.svg.
+The first two run `edge_cmcl.host.compare` on a stream again and again; finished cells are kept in `--out`, so that a
+second call goes on. The third asks which outputs of the universal encoder survive the same damage. The table goes to
+stdout and OUT/SWEEP.md, the figures to OUT/SWEEP.json, a plot to OUT/frontier.svg.
 """
 
 from __future__ import annotations
@@ -12,16 +14,25 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import vl_convert
+from numpy.typing import NDArray
 
-from edge_cmcl.data.corruption import parse_corruption
+from edge_cmcl.data import open_pairs
+from edge_cmcl.data.corruption import corrupt_file, parse_corruption
+from edge_cmcl.device.encoders import BATCH, UniversalEncoder
+from edge_cmcl.device.plan import universal_record
+from edge_cmcl.device.sessions import open_session
+from edge_cmcl.device.universal import DEFAULT_WIDTH, DILATIONS, make_kernels
 from edge_cmcl.durable import write_bytes
 from edge_cmcl.host.compare import Request, compare
+from edge_cmcl.host.graphs import universal_graph
 from edge_cmcl.progress import Progress
 from edge_cmcl.report.entries import percent
 from edge_cmcl.report.results import Comparison
@@ -39,17 +50,23 @@ WIDTHS = (900, 1800, 3600, 7200)
 def main() -> None:
     streams = Path(__file__).parent / "streams"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sweep", choices=("robustness", "frontier"))
+    parser.add_argument("sweep", choices=("robustness", "frontier", "statistics"))
     parser.add_argument("--stream", type=Path, default=streams / "retrieval.toml")
     parser.add_argument("--best", type=Path, default=streams / "retrieval.best.json")
     parser.add_argument("--out", type=Path, default=Path(".bench/retrieval"), help="where cells and tables are kept")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument(
+        "--damage", type=Path, default=Path(".bench/data/utd_mhad/test.safetensors"), help="a pairs file"
+    )
+    parser.add_argument("--sensor", default="acc", help="of that file")
     parser.add_argument("--jobs", type=int, default=0, help="cells side by side; 0 for one per core")
     options = parser.parse_args()
     request = Request(
         options.stream, options.out / "sweeps", STRATEGIES, options.seeds, best=options.best, jobs=options.jobs
     )
-    figures, table = robustness(request) if options.sweep == "robustness" else frontier(request)
+    sweeps = {"robustness": lambda: robustness(request), "frontier": lambda: frontier(request)}
+    sweeps["statistics"] = lambda: statistics(options.damage, options.sensor)
+    figures, table = sweeps[options.sweep]()
     write_bytes(options.out / f"{options.sweep}.json", json.dumps(figures, indent=1, default=vars).encode())
     write_bytes(options.out / f"{options.sweep}.md", table.encode())
     print(table)
@@ -85,6 +102,46 @@ def frontier(request: Request) -> tuple[list[dict[str, Any]], str]:
         scores = (percent(row["final"]), percent(row["bwt"]))
         lines.append([str(row["width"]), row["strategy"], *scores, f"{row['bytes'] / 1e6:.1f}"])
     return figures, _table(lines)
+
+
+def statistics(file: Path, sensor: str) -> tuple[list[dict[str, Any]], str]:
+    """Return how alike each kind of output stays: the median over kernels of the correlation with undamaged windows."""
+    kinds = ("share positive", "maximum", "mean absolute")
+    clean, centred = _outputs(file, sensor)
+    figures: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for text in CORRUPTIONS:
+            corrupt_file(file, Path(folder) / "damaged.safetensors", parse_corruption(text))
+            damaged, _ = _outputs(Path(folder) / "damaged.safetensors", sensor)
+            alike = _correlations(clean, damaged)
+            medians = {
+                f"{kind}, {name}": float(np.median(alike[place][chosen]))
+                for place, kind in enumerate(kinds)
+                for name, chosen in (("centred", centred), ("not centred", ~centred))
+            }
+            figures.append({"corruption": text, **medians})
+    names = list(figures[0])
+    lines = [names, ["---"] * len(names)]
+    lines += [[row["corruption"], *(f"{row[name]:.2f}" for name in names[1:])] for row in figures]
+    return figures, _table(lines)
+
+
+def _outputs(file: Path, sensor: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return raw outputs (n, 3, kernels) of `sensor`, and whether each kernel (kernels,) is centred: sums to zero."""
+    with open_pairs(file) as pairs:
+        record = universal_record(pairs, sensor, DEFAULT_WIDTH)
+        encoder = UniversalEncoder(open_session(universal_graph(), "the universal encoder"), sensor, record)
+        raw = np.concatenate([encoder(pairs.read(sensor, at, at + BATCH)) for at in range(0, pairs.n, BATCH)])
+        weights = make_kernels(sensor, pairs.shape(sensor)[1]).weights
+    by_kind = raw.reshape(len(raw), len(DILATIONS), 3, -1).swapaxes(1, 2).reshape(len(raw), 3, -1)
+    return by_kind, np.abs(weights.mean(axis=3)).max(axis=2).reshape(-1) < 1e-6
+
+
+def _correlations(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the correlation over windows of each output (3, kernels); 0 where one of the two does not vary."""
+    a, b = (x - x.mean(axis=0, dtype=np.float64) for x in (a, b))
+    spread = np.sqrt(np.square(a).sum(axis=0) * np.square(b).sum(axis=0))
+    return np.divide((a * b).sum(axis=0), spread, out=np.zeros_like(spread), where=spread > 0)
 
 
 def _final(result: Comparison) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def test_a_bundle_without_thresholds_that_are_known_here_is_not_calibrated(
     bundle = changed_bundle(
         machine.bundle, tmp_path, lambda _, made: changed_modality(made, "vibration", calibration=calibration)
     )
-    install(bundle, tmp_path / "store")
+    install(bundle, tmp_path / "store", allow_unsigned=True)
     found = watched(open_model(tmp_path / "store"), machine.test)
     assert (found["vibration"].verdict, found["vibration"].threshold, found["vibration"].beyond) == (
         "not calibrated",

@@ -10,11 +10,12 @@ from machine_bundle import Machine
 from edge_cmcl.bundle import Store
 from edge_cmcl.bundle.contents import read_origins
 from edge_cmcl.data import open_pairs
-from edge_cmcl.device.encode import EncodedModality, encode
+from edge_cmcl.device.encode import EncodedModality, OutputCache, encode
 from edge_cmcl.device.features import standard_scores, unit
-from edge_cmcl.device.learner import UpdateReport, update
+from edge_cmcl.device.learner import update
 from edge_cmcl.device.model import Model, statistics_of
 from edge_cmcl.device.renewal import Renewed, StatisticsFit, fits, renewed
+from edge_cmcl.device.update_report import UpdateReport
 
 OLD = "vibration"
 
@@ -32,7 +33,7 @@ def teach(store: Store, file: Path, *, renew: bool, task: str = "elsewhere") -> 
 
 def encoded(model: Model, file: Path, folder: Path) -> dict[str, EncodedModality]:
     with open_pairs(file) as pairs:
-        return {OLD: encode(pairs, OLD, model.encoder(OLD), folder)}
+        return {OLD: encode(pairs, OLD, model.encoder(OLD), OutputCache(folder))}
 
 
 def displaced(store: Store, machine: Machine, file: Path) -> tuple[float, float]:

@@ -57,6 +57,7 @@ def test_commands_that_read_work_on_a_read_only_store(
     assert reading_device("embed", machine.test, "--out", "out.safetensors")["present"] == 120
     assert len(reading_device("retrieve", machine.test, machine.test)["hits"][0]["rows"]) == 10
     assert len(reading_device("evaluate", "store", "--data", machine.test)["pairs"]) == 1
+    assert reading_device("assess", "--modality", "acoustic", "--data", machine.new)["recommendation"] == "learn"
 
 
 def test_commands_that_write_say_what_to_do_about_a_read_only_store(reading_device: Device, machine: Machine) -> None:
