@@ -14,12 +14,14 @@ STREAMS := tests/bench/streams
 STREAM  ?= retrieval
 DATASETS := utd_mhad sisfall isl_myo sp_sw_har borealtc hydraulic
 
+# Of `make crash`: full, or reduced as in .ci/run.
+CRASH ?= full
 # Of `make fuzz`: inputs of each parser, made blindly and guided by coverage (needs Python 3.11), and flipped bits.
 EXECUTIONS ?= 200000
 GUIDED ?= 100000
 FLIPS ?= 10000
 
-.PHONY: help demo test bench compare data fuzz proof lint clean
+.PHONY: help demo test bench compare data crash fuzz proof lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -43,6 +45,9 @@ data: $(STAMP)
 	  test -d .bench/data/$$name || $(BIN)/edge-cmcl data prepare $$name --source ../shared/data/$$name.tar.xz --out .bench/data/$$name || exit; \
 	done
 
+crash: $(STAMP) ## Kill, starve and unplug a store at every file-system call (hours; needs root and strace)
+	EDGE_CMCL_CRASH=$(CRASH) $(ONE_CORE) $(BIN)/python -m pytest tests/crash -rP
+
 fuzz: $(STAMP) ## Fuzz every parser, and flip 10,000 bits over a bundle and a store (under an hour)
 	$(ONE_CORE) $(BIN)/python tests/fuzz/parsers.py --executions $(EXECUTIONS)
 	$(ONE_CORE) $(BIN)/python tests/fuzz/flip_bits.py --flips $(FLIPS)
@@ -51,7 +56,7 @@ ifneq ($(GUIDED),0)
 	$(ONE_CORE) $(BIN)/python tests/fuzz/parsers.py --guided --executions $(GUIDED)
 endif
 
-proof: fuzz
+proof: fuzz crash ## Run the full fuzzing and crash tests
 
 lint: $(STAMP) ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check .

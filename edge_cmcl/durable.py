@@ -10,7 +10,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -61,11 +61,11 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
             temporary.replace(path)
             sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         with storage_errors(path):
             raise error
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
 
 
@@ -97,6 +97,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _remove(temporary: Path) -> None:
+    with suppress(OSError):  # what went wrong first is what its user is told; the store's next writer removes it
+        temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -66,7 +66,8 @@ def collect(store: Store, generations: Iterable[Loaded], kept: Iterable[str]) ->
         tags = {tag: digest for tag, digest in store.tags().items() if _about(tag, digest) not in free}
         lost = _unreachable(staying, tags.values())
         entries = {free_tag(loaded, store.tags()): loaded.descriptor for loaded in lost}
-        store.move_tags(entries, drop=store.tags().keys() - tags.keys())
+        if entries or tags != store.tags():  # a disk too full to write an index may still lose its garbage
+            store.move_tags(entries, drop=store.tags().keys() - tags.keys())
         removed = [size for path in _garbage(store, needed, free) if (size := _remove(path)) is not None]
         sync_folder(store.blob_path(""))
     held = tuple(digest for digest in doomed if digest not in free)

@@ -112,12 +112,22 @@ class Index(OciModel):
 
 
 class Trial(BaseModel):
-    """A generation that has to prove itself before it is confirmed."""
+    """A generation that has to prove itself before it is confirmed.
+
+    Attributes:
+        digest: the generation.
+        previous: the one confirmed last, to which a failure returns.
+        released: another one that is confirmed, too, once it is current: what a rollback is about to return to.
+        attempts: starts that have not got through its self-test.
+        attempts_allowed: how many there may be.
+        since: when it began.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     digest: Digest
     previous: Digest | None
+    released: Digest | None = None
     attempts: Annotated[int, Field(ge=0, le=limits.MAX_INTEGER)] = 0
     attempts_allowed: Annotated[int, Field(ge=1, le=limits.MAX_INTEGER)] = 3
     since: Timestamp

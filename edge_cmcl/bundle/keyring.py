@@ -17,12 +17,12 @@ from edge_cmcl.bundle.keys import PrivateKey, private_key_from_pem, short
 from edge_cmcl.bundle.lock import locked
 from edge_cmcl.bundle.reading import read_file
 from edge_cmcl.bundle.statement import endorsement
+from edge_cmcl.bundle.store_files import TRUST_FILE
 from edge_cmcl.bundle.trust import Trust, owning
 from edge_cmcl.bundle.twofold import copy_of, read_either, write_twice
 from edge_cmcl.durable import make_folder, storage_errors, write_bytes
 from edge_cmcl.errors import FormatError, ModelError, UsageError
 
-TRUST_FILE = "trust.json"
 _PRIVATE = ".pem"
 
 
@@ -85,7 +85,7 @@ class KeyRing:
         path = self.folder / TRUST_FILE
         if not path.exists() and not copy_of(path).exists():
             return Trust()
-        return read_either(path, _trust_from_json)
+        return read_either(path, trust_from_json)
 
     def save(self, trust: Trust) -> None:
         """Replace which keys are known, and remove private keys that sign no more.
@@ -94,7 +94,7 @@ class KeyRing:
             StorageError: the file system refused.
         """
         data = sealed(trust)
-        _trust_from_json(data, "the new keys")
+        trust_from_json(data, "the new keys")
         make_folder(self.folder)
         write_twice(self.folder / TRUST_FILE, data)
         self.tidy(trust)
@@ -179,5 +179,10 @@ class KeyRing:
                     path.unlink(missing_ok=True)
 
 
-def _trust_from_json(data: bytes, name: str) -> Trust:
+def trust_from_json(data: bytes, name: str) -> Trust:
+    """Parse `trust.json`.
+
+    Raises:
+        FormatError: it breaks its format or checksum.
+    """
     return unsealed(Trust, data, name, "restore it from a backup, or move it away and trust the keys again")

@@ -32,13 +32,11 @@ from edge_cmcl.bundle.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, Lay
 from edge_cmcl.bundle.lock import locked
 from edge_cmcl.bundle.media_types import BUNDLE, GENERATION, OCI_MANIFEST
 from edge_cmcl.bundle.reading import check_size
-from edge_cmcl.bundle.store_files import KEYS_FOLDER, STATE_FILE, strangers
+from edge_cmcl.bundle.store_files import STATE_FILE, WORK, all_or_nothing, strangers, sweep
 from edge_cmcl.bundle.tags import GENERATION_TAG
 from edge_cmcl.bundle.twofold import copy_of, read_either, write_twice
 from edge_cmcl.durable import make_folder, storage_errors, sync_folder, write_bytes
 from edge_cmcl.errors import DigestError, EdgeCmclError, FormatError, ModelError, StorageError, UsageError
-
-_WORK = "work-"
 
 
 class Store(Layout):
@@ -90,7 +88,7 @@ class Store(Layout):
         with locked(self.root):
             self._lock_depth += 1
             try:
-                self._sweep()
+                sweep(self)
                 yield
             finally:
                 self._lock_depth -= 1
@@ -104,7 +102,7 @@ class Store(Layout):
         """
         self._need_lock()
         with storage_errors(self.root):
-            folder = Path(tempfile.mkdtemp(prefix=_WORK, dir=self.root))
+            folder = Path(tempfile.mkdtemp(prefix=WORK, dir=self.root))
         try:
             yield folder
         finally:
@@ -265,11 +263,12 @@ class Store(Layout):
         """
         self._need_lock()
         target = self.blob_path("")
-        with storage_errors(target):
-            for blob in blobs:
-                loaded.layout.blob_path(blob.digest).replace(self.blob_path(blob.digest))
-            sync_folder(target)
-        self._point(entries, loaded.generation)
+        with all_or_nothing(self):
+            with storage_errors(target):
+                for blob in blobs:
+                    loaded.layout.blob_path(blob.digest).replace(self.blob_path(blob.digest))
+                sync_folder(target)
+            self._point(entries, loaded.generation)
 
     def _need_lock(self) -> None:
         if not self._lock_depth:
@@ -303,11 +302,3 @@ class Store(Layout):
         data = index_to_json(index)
         index_from_json(data, "the new index")
         write_twice(self.root / INDEX_FILE, data)
-
-    def _sweep(self) -> None:
-        with storage_errors(self.root):
-            for folder in self.root.glob(f"{_WORK}*"):
-                shutil.rmtree(folder, ignore_errors=True)
-            for parent in (self.root, self.blob_path(""), self.root / KEYS_FOLDER):
-                for left in parent.glob(".*.tmp"):
-                    left.unlink(missing_ok=True)

@@ -17,7 +17,9 @@ def generation_tag(generation: Generation) -> str:
 
 
 def free_tag(loaded: Loaded, tags: Mapping[str, str]) -> str:
-    """Return the tag of a generation, made longer where another one has it: two exports of one run have one time.
+    """Return the tag of a generation, made longer where another one has it.
+
+    Two exports of one run have one time, and so may two updates of one second, each on a branch of its own.
 
     Args:
         loaded: the generation.

@@ -1,18 +1,15 @@
-"""Writing what a device made of its model as the next generation, on trial, or nothing at all."""
+"""Writing what a device made of its model as the next generation, on trial."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from edge_cmcl.bundle import Generation, Loaded, Store
 from edge_cmcl.bundle.documents import Descriptor
-from edge_cmcl.bundle.tags import generation_tag
+from edge_cmcl.bundle.tags import free_tag
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.self_test import self_test
 from edge_cmcl.device.signing import signed
-from edge_cmcl.device.store import CURRENT, raise_counter
-from edge_cmcl.device.trial import begun
+from edge_cmcl.device.store import CURRENT
+from edge_cmcl.device.trial import begun, noted
 from edge_cmcl.errors import ParityError, RefusedError
 
 
@@ -34,12 +31,11 @@ def commit_on_trial(store: Store, parent: str, generation: Generation) -> str:
     def accept(new: Loaded) -> dict[str, Descriptor]:
         _check(new)
         signature = signed(store, new)
-        store.save_state(begun(store.state(), parent, new.digest, generation.created))
-        return signature
+        state = noted(store.state(), store.load_manifest(parent).generation.counter)
+        store.save_state(begun(state, parent, new.digest, generation.created))
+        return {**signature, free_tag(new, store.tags()): new.descriptor}
 
-    digest = store.commit(generation, [CURRENT, generation_tag(generation)], accept)
-    raise_counter(store, generation.counter)
-    return digest
+    return store.commit(generation, [CURRENT], accept)
 
 
 def _check(new: Loaded) -> None:
@@ -53,17 +49,3 @@ def _check(new: Loaded) -> None:
             got=error.got,
             hint="this device does not compute the same twice: check its memory and its power supply",
         ) from error
-
-
-@contextmanager
-def all_or_nothing(store: Store) -> Iterator[None]:
-    """Remove the blobs that a commit had written when it failed or was interrupted: a full disk must not stay full."""
-    blobs = store.blob_path("")
-    there, current = set(blobs.iterdir()), store.tags()[CURRENT]
-    try:
-        yield
-    except BaseException:
-        if store.tags()[CURRENT] == current:
-            for written in set(blobs.iterdir()) - there:
-                written.unlink(missing_ok=True)
-        raise

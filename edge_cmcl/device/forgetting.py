@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_cmcl.bundle import Generation, Store
-from edge_cmcl.device.commit import all_or_nothing, commit_on_trial
+from edge_cmcl.bundle.store_files import all_or_nothing
+from edge_cmcl.device.commit import commit_on_trial
 from edge_cmcl.device.fits import near
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.next_generation import successor

@@ -8,7 +8,7 @@ from edge_cmcl.bundle import Layout, Loaded, Store
 from edge_cmcl.bundle.collect import Collected, collect
 from edge_cmcl.bundle.contents import check_digests
 from edge_cmcl.device.store import CURRENT, PREVIOUS, generations
-from edge_cmcl.device.trial import ended
+from edge_cmcl.device.trial import noted, released
 from edge_cmcl.errors import ModelError
 
 KEPT = 3
@@ -31,9 +31,12 @@ def rollback(store: Store, ref: str = "") -> Loaded:
         current = store.load(CURRENT)
         loaded = store.load(_named(store, ref) if ref else _before(store, current))
         check_digests(loaded)
+        state = store.state()
+        prepared = released(noted(state, current.generation.counter), current.digest, loaded.digest)
+        if prepared != state:
+            store.save_state(prepared)
         last = store.tags().get(PREVIOUS) == loaded.digest
         store.set_tag(CURRENT, loaded.digest, drop=[PREVIOUS] if last else ())
-        store.save_state(ended(store.state()))
     return loaded
 
 

@@ -10,9 +10,10 @@ import time
 from collections.abc import Sequence
 
 from edge_cmcl.bundle import Store
+from edge_cmcl.bundle.store_files import all_or_nothing
 from edge_cmcl.data import Pairs
 from edge_cmcl.device.attempt import Attempt, Request, attempt
-from edge_cmcl.device.commit import all_or_nothing, commit_on_trial
+from edge_cmcl.device.commit import commit_on_trial
 from edge_cmcl.device.encode import OutputCache
 from edge_cmcl.device.guard import record, refuse
 from edge_cmcl.device.memory import memory_limit, peak_memory_bytes

@@ -16,7 +16,15 @@ from edge_cmcl.device.intact import intact, older
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.self_test import self_test
 from edge_cmcl.device.store import CURRENT
-from edge_cmcl.errors import DigestError, EdgeCmclError, EdgeCmclWarning, FormatError, PlatformError, RefusedError
+from edge_cmcl.errors import (
+    DigestError,
+    EdgeCmclError,
+    EdgeCmclWarning,
+    FormatError,
+    IntegrityError,
+    PlatformError,
+    RefusedError,
+)
 
 
 class RevertedWarning(EdgeCmclWarning):
@@ -109,9 +117,12 @@ def _revert(store: Store, trial: Trial, reason: str, threads: int) -> tuple[Mode
             got=reason,
             hint="install the bundle again: it mends what is damaged; if that does not help, check the disk",
         )
-    store.move_tags({CURRENT: previous.descriptor})
-    state = policy.reverted(store.state(), trial, reason, timestamp())
+    state = store.state()
+    with suppress(IntegrityError):  # damaged, it cannot say its counter
+        state = policy.noted(state, store.load_manifest(trial.digest).generation.counter)
+    state = policy.reverted(state, trial, previous.digest, reason, timestamp())
     store.save_state(state)
+    store.move_tags({CURRENT: previous.descriptor})
     assert state.reverted is not None
     return Model(previous, threads=threads), state.reverted
 

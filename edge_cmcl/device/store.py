@@ -13,7 +13,7 @@ from edge_cmcl.bundle.documents import Descriptor
 from edge_cmcl.bundle.store_files import discard
 from edge_cmcl.bundle.tags import GENERATION_TAG, free_tag
 from edge_cmcl.bundle.transfer import import_layout
-from edge_cmcl.device.trial import begun
+from edge_cmcl.device.trial import begun, noted
 from edge_cmcl.durable import make_folder, storage_errors, sync_folder
 from edge_cmcl.errors import ModelError, PlatformError
 
@@ -148,13 +148,13 @@ def _install(source: Path, path: Path, said: Consent) -> Installed:
         def accept(bundle: Loaded) -> dict[str, Descriptor]:
             self_test(Model(bundle))
             keep_keys(store, admissions[0])
-            state = begun(store.state(), current.digest if current else None, bundle.digest, timestamp())
+            state = noted(store.state(), current.generation.counter if current else 0)
+            state = begun(state, current.digest if current else None, bundle.digest, timestamp())
             store.save_state(recorded(state, store, bundle.digest, admissions[0]))
             return _tags(store, bundle, current)
 
         digest = import_layout(source, store, admit=admit_signed, accept=accept)
         generation = store.load(digest).generation
-        raise_counter(store, generation.counter)
     modalities = tuple(sorted(generation.modalities))
     signer = admissions[0].signed_by
     return Installed(digest, generation.counter, generation.name, modalities, device_id, current is None, signer)
@@ -166,13 +166,6 @@ def _tags(store: Store, bundle: Loaded, current: Loaded | None) -> dict[str, Des
     if current is not None and bundle.digest != current.digest and current.digest not in bundle.generation.parents:
         tags[PREVIOUS] = current.descriptor
     return tags
-
-
-def raise_counter(store: Store, counter: int) -> None:
-    """Note that generation `counter` was current here, so that older bundles can be told apart."""
-    state = store.state()
-    if counter > state.highest_counter:
-        store.save_state(state.model_copy(update={"highest_counter": counter}))
 
 
 def store_bytes(store: Layout) -> int:

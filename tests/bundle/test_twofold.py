@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
+import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,8 +11,8 @@ from bundle_samples import make_store
 
 from edge_cmcl.bundle import State, Store
 from edge_cmcl.bundle.documents import index_from_json, to_json
-from edge_cmcl.bundle.twofold import DamagedFileWarning, copy_of
-from edge_cmcl.errors import FormatError
+from edge_cmcl.bundle.twofold import DamagedFileWarning, copy_of, write_twice
+from edge_cmcl.errors import FormatError, StorageError
 
 
 def flip(path: Path, bit: int) -> None:
@@ -44,9 +47,44 @@ def test_a_damaged_or_missing_file_is_read_from_its_copy_with_a_warning(tmp_path
 def test_the_next_write_mends_the_file(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
     flip(store.root / "index.json", 300)
-    with store.writer(), pytest.warns(DamagedFileWarning):
+    with store.writer():
         store.set_tag("again", "base")
     assert set(store.tags()) == {"base", "current", "again"}
+
+
+@pytest.mark.parametrize("ahead", ["index.json", "copy-of-index.json"])
+def test_what_a_crash_between_the_two_left_is_made_equal_by_the_next_writer(tmp_path: Path, ahead: str) -> None:
+    store = make_store(tmp_path / "store")
+    path, before = store.root / "index.json", store.tags()
+    with store.writer():
+        store.set_tag("again", "base")
+        newer = path.read_bytes()
+        store.move_tags({}, drop=["again"])
+    (store.root / ahead).write_bytes(newer)
+    with store.writer():
+        pass
+    assert path.read_bytes() == copy_of(path).read_bytes()
+    assert store.tags() == (before if ahead != path.name else {**before, "again": before["base"]})
+
+
+def test_a_write_that_fails_half_way_leaves_the_file_and_its_copy_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flush = tmp_path / "index.json", os.fsync
+    write_twice(path, b"old")
+    for failing in range(1, 5):  # file and folder of the copy, file and folder of the original
+        calls = iter(range(1, 100))
+
+        def fsync(descriptor: int, calls: Iterator[int] = calls, failing: int = failing) -> None:
+            if next(calls) == failing:
+                raise OSError(errno.EIO, "Input/output error")
+            flush(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        with pytest.raises(StorageError):
+            write_twice(path, b"new")
+        assert (path.read_bytes(), copy_of(path).read_bytes()) == (b"old", b"old"), failing
+        assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_both_damaged_is_an_error(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import pytest
 
 from edge_cmcl.bundle import Loaded, Store
 from edge_cmcl.bundle.tags import generation_tag
-from edge_cmcl.device.generations import log, rollback
+from edge_cmcl.device.commit import commit_on_trial
+from edge_cmcl.device.generations import collect_garbage, log, rollback
 from edge_cmcl.device.store import CURRENT, open_store, store_bytes
-from edge_cmcl.errors import DigestError, ModelError
+from edge_cmcl.errors import DigestError, ModelError, StorageError
 
 
 def test_a_store_in_which_nothing_is_installed_is_told_how_to_install(tmp_path: Path) -> None:
@@ -127,3 +128,26 @@ def test_the_size_of_a_store_counts_whole_blobs_and_bears_a_writer_at_work(
     listed = [*blobs.iterdir(), blobs / ("0" * 64), blobs / ".0b.y.tmp"]  # both are gone before their turn comes
     monkeypatch.setattr(Path, "iterdir", lambda self: iter(listed))
     assert store_bytes(store) == size
+
+
+def test_two_generations_of_one_second_on_two_branches_both_stay_findable(taught_copy: Store) -> None:
+    first = taught_copy.load(CURRENT)
+    with taught_copy.writer():
+        parent = rollback(taught_copy)
+        other = first.generation.model_copy(update={"metrics": {"another": 1}})  # of the same counter and time
+        second = commit_on_trial(taught_copy, parent.digest, other)
+    assert {first.digest, second, parent.digest} == {each["digest"] for each in log(taught_copy)}
+
+
+def test_a_gc_on_a_disk_that_cannot_be_written_still_removes_what_a_killed_update_left(
+    taught_copy: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = taught_copy.blob_path("sha256:" + "5" * 64)
+    left.write_bytes(b"of an update that was killed")
+
+    def full(path: Path, data: bytes) -> None:
+        raise StorageError(f"cannot write {path}", got="No space left on device")
+
+    monkeypatch.setattr("edge_cmcl.bundle.twofold.write_bytes", full)
+    assert collect_garbage(taught_copy).blobs == 1
+    assert not left.exists()

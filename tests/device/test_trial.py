@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from edge_cmcl.bundle import State
-from edge_cmcl.device.trial import begun, counted, ended, exhausted, reverted, trial_of
+from edge_cmcl.device.trial import begun, counted, ended, exhausted, noted, released, reverted, reverted_of, trial_of
 
 A, B, C = (f"sha256:{digit * 64}" for digit in "abc")
 NOW = "2026-01-02T03:04:05Z"
@@ -53,7 +53,38 @@ def test_starts_are_counted_until_none_is_left() -> None:
 def test_a_reverted_generation_is_remembered_with_its_reason(reason: str) -> None:
     state = begun(State(), A, B, NOW)
     assert state.trial is not None
-    after = reverted(state, state.trial, reason, NOW)
-    assert after.reverted is not None
-    assert (after.trial, after.reverted.digest, after.reverted.reason) == (None, B, reason[:500])
+    after = reverted(state, state.trial, A, reason, NOW)
+    record = reverted_of(after, A)
+    assert record is not None
+    assert (trial_of(after, A), record.digest, record.reason) == (None, B, reason[:500])
     State.model_validate(after.model_dump(by_alias=True))
+
+
+def test_power_lost_before_a_revert_has_moved_the_tags_leaves_the_trial_as_it_was() -> None:
+    state = begun(State(), A, B, NOW)
+    trial = trial_of(state, B)
+    assert trial is not None
+    after = reverted(state, trial, C, "it failed", NOW)
+    assert reverted_of(after, B) is None
+    assert trial_of(after, B) == trial.model_copy(update={"released": C})
+    assert trial_of(after, C) is None
+
+
+@pytest.mark.parametrize("to", [A, C])
+def test_a_rollback_confirms_what_it_returns_to_only_once_that_is_current(to: str) -> None:
+    on_trial = begun(State(), A, B, NOW)
+    after = released(on_trial, B, to)
+    trial = trial_of(after, B)
+    assert trial is not None
+    assert (trial.digest, trial.previous) == (B, A)
+    assert trial_of(after, to) is None
+
+
+def test_a_rollback_from_a_confirmed_generation_puts_nothing_on_trial() -> None:
+    over = begun(State(), A, B, NOW)  # and A is current again
+    after = released(over, A, C)
+    assert (trial_of(after, A), trial_of(after, C)) == (None, None)
+
+
+def test_the_highest_counter_never_goes_down() -> None:
+    assert noted(noted(State(), 7), 3).highest_counter == 7
