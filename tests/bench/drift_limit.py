@@ -29,7 +29,7 @@ from edge_cmcl.host.compare.features import StreamData, Test, load_data
 from edge_cmcl.host.compare.stream import load_stream
 from edge_cmcl.host.strategies import STRATEGIES, Settings, Step, Strategy
 
-WEAKENED = (1.0, 30.0, 1e3, 1e8)
+WEAKENED = (1.0, 30.0, 1e8)
 """What alpha is multiplied by; the last leaves no protection."""
 EDGES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, np.inf)
 

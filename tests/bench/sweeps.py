@@ -163,6 +163,7 @@ def _plot(figures: Sequence[dict[str, Any]]) -> str:
         "x": {"field": "stored", "type": "quantitative", "scale": {"type": "log"}, "title": "stored between steps, MB"},
         "y": {"field": "final", "type": "quantitative", "scale": {"zero": False}, "title": "final mean R@10, %"},
         "color": {"field": "strategy", "type": "nominal", "title": None},
+        "order": {"field": "width", "type": "quantitative"},
     }
     text = {"mark": {"type": "text", "dy": -10}, "encoding": {"text": {"field": "width", "type": "quantitative"}}}
     line = {"mark": {"type": "line", "point": True}}
