@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,12 +16,19 @@ from edge_cmcl.durable import storage_errors
 from edge_cmcl.errors import StoreLockedError
 
 LOCK_FILE = "lock"
+WAIT_S = 5.0
+"""How long a writer waits for another one: a start that tests a generation on trial holds the lock for a moment."""
+_POLL_S = 0.05
 _MAX_NOTE_BYTES = 1024
 
 
 @contextmanager
-def locked(root: Path) -> Iterator[None]:
+def locked(root: Path, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the writer lock of the store at `root`. The kernel lets go of it when the process ends, however it ends.
+
+    Args:
+        root: the store.
+        wait_s: seconds to wait for another process that holds it.
 
     Raises:
         StoreLockedError: another process holds it, or has just removed the store.
@@ -30,18 +38,27 @@ def locked(root: Path) -> Iterator[None]:
     with storage_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        try:
-            with storage_errors(path):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except Exception as error:
-            if isinstance(error.__cause__, BlockingIOError):
-                raise _held_by_another(root, descriptor) from None
-            raise
+        with storage_errors(path):
+            taken = _take(descriptor, time.monotonic() + wait_s)
+        if not taken:
+            raise _held_by_another(root, descriptor)
         _check_in_place(root, descriptor)
         _note_owner(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int, deadline: float) -> bool:
+    """Return whether the lock could be taken before `deadline`, a `time.monotonic()`."""
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_S)
 
 
 def _check_in_place(root: Path, descriptor: int) -> None:

@@ -29,7 +29,7 @@ from edge_cmcl.bundle.documents import (
 )
 from edge_cmcl.bundle.generation import Generation, generation_from_json, layers_of
 from edge_cmcl.bundle.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, Layout, Loaded
-from edge_cmcl.bundle.lock import locked
+from edge_cmcl.bundle.lock import WAIT_S, locked
 from edge_cmcl.bundle.media_types import BUNDLE, GENERATION, OCI_MANIFEST
 from edge_cmcl.bundle.reading import check_size
 from edge_cmcl.bundle.store_files import STATE_FILE, WORK, all_or_nothing, strangers, sweep
@@ -75,8 +75,11 @@ class Store(Layout):
         return cls(root)
 
     @contextmanager
-    def writer(self) -> Iterator[None]:
+    def writer(self, wait_s: float = WAIT_S) -> Iterator[None]:
         """Hold the store's writer lock; may be nested in one thread. What a killed writer left behind is removed.
+
+        Args:
+            wait_s: seconds to wait for another process that holds it.
 
         Raises:
             StoreLockedError: another process holds it.
@@ -85,7 +88,7 @@ class Store(Layout):
         if self._lock_depth:
             yield
             return
-        with locked(self.root):
+        with locked(self.root, wait_s):
             self._lock_depth += 1
             try:
                 sweep(self)

@@ -56,9 +56,12 @@ def memory_limit(max_bytes: int | None) -> Iterator[None]:
 
 
 def _out_of_memory(error: BaseException | None) -> bool:
-    """Whether `error`, or what led to it, is of a failed allocation; onnxruntime has no type for its own."""
+    """Whether `error`, or what led to it, is of a failed allocation; onnxruntime has no type for its own.
+
+    A thread that cannot be started is one, too: its stack counts.
+    """
     while error is not None:
-        if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+        if isinstance(error, MemoryError) or any(sign in str(error) for sign in ("bad_alloc", "pthread_create")):
             return True
         error = error.__cause__ or error.__context__
     return False

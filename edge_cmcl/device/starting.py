@@ -41,7 +41,7 @@ def start(store: Store, *, threads: int = 0) -> Model:
         DigestError, FormatError: it is damaged, and there is nothing to go back to.
     """
     if _on_trial(store):
-        with suppress(PlatformError), store.writer():
+        with suppress(PlatformError), store.writer(wait_s=0.0):  # reading never waits
             model, reverted = _settled(store, threads)
             if reverted is not None:
                 warnings.warn(_told(reverted, model.loaded), RevertedWarning, stacklevel=3)

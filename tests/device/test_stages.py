@@ -13,7 +13,7 @@ from edge_cmcl.device.model import Model
 from edge_cmcl.device.plan import make_plan
 from edge_cmcl.device.stages import stages
 from edge_cmcl.device.store import CURRENT
-from edge_cmcl.errors import PlatformError, RefusedError
+from edge_cmcl.errors import RefusedError
 from edge_cmcl.limits import MAX_DRIFT
 
 
@@ -76,12 +76,3 @@ def test_what_the_guard_refuses_can_be_forced_and_the_generation_says_so(machine
     assert isinstance(guard, dict)
     assert guard["forced"] is True
     assert MAX_DRIFT > 1e-6
-
-
-def test_a_memory_limit_that_is_too_low_stops_the_update_with_the_store_as_it_was(
-    machine: Machine, store: Store
-) -> None:
-    before = {path.name for path in store.root.rglob("*")}
-    with open_pairs(machine.new) as pairs, pytest.raises(PlatformError, match="memory limit was reached"):
-        update(store, pairs, "acoustic", max_memory_bytes=1_000_000)
-    assert {path.name for path in store.root.rglob("*")} == before

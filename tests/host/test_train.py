@@ -278,5 +278,5 @@ def test_an_encoder_that_depends_on_its_batch_is_not_exported_and_exits_with_4(
     error = failed.json["error"]
     assert (failed.code, error["type"], error["exit_code"]) == (4, "ParityError", 4)
     assert "answers differently from its source at batch 7" in error["message"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["project", "run", "tmp"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data-home", "project", "run", "tmp"]  # keys, no bundle
     assert list((tmp_path / "tmp").iterdir()) == []
