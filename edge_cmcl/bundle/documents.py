@@ -251,7 +251,7 @@ def state_from_json(data: bytes, name: str) -> State:
     Raises:
         FormatError: it breaks its format or does not match its checksum.
     """
-    return unsealed(State, data, name, "restore it from a backup, or move it away and install again")
+    return unsealed(State, data, name, "restore it from a backup, or move it and its copy away and install again")
 
 
 def sealed(document: BaseModel) -> bytes:

@@ -7,6 +7,7 @@ the next change removes.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,8 +174,10 @@ class KeyRing:
         Raises:
             StorageError: the file system refused.
         """
+        ours = re.compile(rf"[0-9a-f]{{64}}{re.escape(_PRIVATE)}")
+        secrets = [path for path in self.folder.glob(f"*{_PRIVATE}") if ours.fullmatch(path.name)]
         with storage_errors(self.folder):
-            for path in (*self.folder.glob(f"*{_PRIVATE}"), *self.folder.glob(".*.tmp")):
+            for path in (*(secrets if trust.own else ()), *self.folder.glob(".*.tmp")):
                 if path != self._private(trust.own):
                     path.unlink(missing_ok=True)
 
@@ -185,4 +188,6 @@ def trust_from_json(data: bytes, name: str) -> Trust:
     Raises:
         FormatError: it breaks its format or checksum.
     """
-    return unsealed(Trust, data, name, "restore it from a backup, or move it away and trust the keys again")
+    return unsealed(
+        Trust, data, name, "restore it from a backup, or move it and its copy away and trust the keys again"
+    )

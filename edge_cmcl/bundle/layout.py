@@ -86,6 +86,9 @@ class Layout:
     def __init__(self, root: Path, name: str = "") -> None:
         self.root = Path(root)
         self.name = name or str(root)
+        self._check_marker()
+
+    def _check_marker(self) -> None:
         marker = self.root / LAYOUT_FILE
         if not marker.is_file():
             raise ModelError(

@@ -63,6 +63,8 @@ MAX_GOLDEN_TENSORS = 64
 MAX_GOLDEN_BYTES = 4 * 4 * MAX_WINDOW_VALUES + 4 * MIB
 """Tensors of one blob of golden vectors: four of the largest windows, and what they must give."""
 MAX_RANK = 5
+MAX_ATTACHMENTS = 16
+"""Of one generation in a bundle: they are unsigned, and each takes an entry of the index."""
 MAX_ATTACHMENT_BYTES = 4 * MIB
 """One blob of an attachment (a signature, a device's judgement)."""
 

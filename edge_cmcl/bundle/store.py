@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge_cmcl.bundle import limits
@@ -30,13 +31,15 @@ from edge_cmcl.bundle.documents import (
 from edge_cmcl.bundle.generation import Generation, generation_from_json, layers_of
 from edge_cmcl.bundle.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, Layout, Loaded
 from edge_cmcl.bundle.lock import WAIT_S, locked
-from edge_cmcl.bundle.media_types import BUNDLE, GENERATION, OCI_MANIFEST
+from edge_cmcl.bundle.media_types import BUNDLE, CHECK_ANNOTATION, GENERATION, OCI_MANIFEST
 from edge_cmcl.bundle.reading import check_size
 from edge_cmcl.bundle.store_files import STATE_FILE, WORK, all_or_nothing, strangers, sweep
 from edge_cmcl.bundle.tags import GENERATION_TAG
-from edge_cmcl.bundle.twofold import copy_of, read_either, write_twice
+from edge_cmcl.bundle.twofold import DamagedFileWarning, copy_of, read_either, write_twice
 from edge_cmcl.durable import make_folder, storage_errors, sync_folder, write_bytes
 from edge_cmcl.errors import DigestError, EdgeCmclError, FormatError, ModelError, StorageError, UsageError
+
+_MARKER = canonical({"imageLayoutVersion": LAYOUT_VERSION})
 
 
 class Store(Layout):
@@ -47,6 +50,19 @@ class Store(Layout):
     """
 
     _lock_depth = 0
+
+    def _check_marker(self) -> None:
+        """Check the marker; where it is damaged, an index that matches its checksum says as well what this is."""
+        try:
+            super()._check_marker()
+        except (FormatError, ModelError, StorageError) as error:
+            try:
+                checked = CHECK_ANNOTATION in (self.index().annotations or {})
+            except (FormatError, StorageError):
+                checked = False
+            if not checked or not _is_damaged(self.root / LAYOUT_FILE):
+                raise error from None
+            warnings.warn(f"{error.message}: its index is read all the same", DamagedFileWarning, stacklevel=3)
 
     @classmethod
     def create(cls, root: Path) -> Store:
@@ -70,8 +86,9 @@ class Store(Layout):
         make_folder(root / "blobs" / "sha256")
         with locked(root):
             if not (root / LAYOUT_FILE).is_file():
-                write_twice(root / INDEX_FILE, index_to_json(Index.of()))
-                write_bytes(root / LAYOUT_FILE, canonical({"imageLayoutVersion": LAYOUT_VERSION}))
+                if not (root / INDEX_FILE).exists() and not copy_of(root / INDEX_FILE).exists():
+                    write_twice(root / INDEX_FILE, index_to_json(Index.of()))
+                write_bytes(root / LAYOUT_FILE, _MARKER)
         return cls(root)
 
     @contextmanager
@@ -92,6 +109,7 @@ class Store(Layout):
             self._lock_depth += 1
             try:
                 sweep(self)
+                self._mend_marker()
                 yield
             finally:
                 self._lock_depth -= 1
@@ -269,9 +287,17 @@ class Store(Layout):
         with all_or_nothing(self):
             with storage_errors(target):
                 for blob in blobs:
-                    loaded.layout.blob_path(blob.digest).replace(self.blob_path(blob.digest))
+                    if not self._intact(blob.digest, blob.size):  # a reader may hold the file that is there
+                        loaded.layout.blob_path(blob.digest).replace(self.blob_path(blob.digest))
                 sync_folder(target)
             self._point(entries, loaded.generation)
+
+    def _mend_marker(self) -> None:
+        with suppress(EdgeCmclError, OSError):
+            if (self.root / LAYOUT_FILE).read_bytes() == _MARKER:
+                return
+        with suppress(StorageError):  # it can be read all the same
+            write_bytes(self.root / LAYOUT_FILE, _MARKER)
 
     def _need_lock(self) -> None:
         if not self._lock_depth:
@@ -286,7 +312,7 @@ class Store(Layout):
     def _intact(self, digest: str, size: int) -> bool:
         try:
             self.verify(Descriptor(media_type=BUNDLE, digest=digest, size=size))
-        except DigestError:
+        except (DigestError, StorageError):
             return False
         return True
 
@@ -305,3 +331,13 @@ class Store(Layout):
         data = index_to_json(index)
         index_from_json(data, "the new index")
         write_twice(self.root / INDEX_FILE, data)
+
+
+def _is_damaged(marker: Path) -> bool:
+    """Whether a marker is missing, cannot be read, or is one bit off: any other one is of another version."""
+    try:
+        data = marker.read_bytes()
+    except OSError:
+        return True
+    off = sum((a ^ b).bit_count() for a, b in zip(data, _MARKER, strict=False))
+    return len(data) == len(_MARKER) and off == 1

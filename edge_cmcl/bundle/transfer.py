@@ -160,6 +160,10 @@ def _chosen(layout: Layout, ref: str | None) -> str:
 def _blobs(loaded: Loaded, attachments: Iterable[Descriptor]) -> list[Descriptor]:
     """Return every blob that a copy of this generation needs: manifest, document, layers; the same of attachments."""
     blobs = [loaded.descriptor, loaded.manifest.config, *loaded.manifest.layers]
+    attachments = list(attachments)
+    if len(attachments) > limits.MAX_ATTACHMENTS:
+        expected = f"at most {limits.MAX_ATTACHMENTS} attachments"
+        raise FormatError(f"{loaded.layout.name} holds too much", expected=expected, got=str(len(attachments)))
     for entry in attachments:
         name = f"attachment {entry.tag[:100]}"
         _check_attachment(entry, name)

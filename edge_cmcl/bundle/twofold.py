@@ -66,17 +66,17 @@ def read_either(path: Path, parse: Callable[[bytes, str], Document]) -> Document
         parse: called with its bytes and its name; raises FormatError, also for a wrong checksum.
 
     Raises:
-        FormatError: both are damaged.
+        FormatError, StorageError: both are damaged.
 
     Warns:
         DamagedFileWarning: the copy was used.
     """
     try:
         return parse(read_file(path, limits.MAX_DOCUMENT_BYTES), str(path))
-    except FormatError as error:
+    except (FormatError, StorageError) as error:  # other bytes than were written, or a disk that does not give them
         try:
             found = parse(read_file(copy_of(path), limits.MAX_DOCUMENT_BYTES), str(copy_of(path)))
-        except FormatError:
+        except (FormatError, StorageError):
             raise error from None
         warnings.warn(f"{error.message}: its copy is used", DamagedFileWarning, stacklevel=2)
         return found

@@ -119,7 +119,7 @@ def update(
         int, typer.Option("--stages", min=1, max=8, help="Learn from growing parts first; stop where one is refused.")
     ] = 1,
     max_memory: Annotated[
-        float | None, typer.Option("--max-memory", min=1.0, help="MB of its own memory that it may take.")
+        float | None, typer.Option("--max-memory", min=1.0, max=1e9, help="MB of its own memory that it may take.")
     ] = None,
     nice: Annotated[
         int, typer.Option("--nice", min=0, max=19, help="Give way to other processes: 19 is the most polite.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from edge_cmcl.bundle import Layout, Loaded, Store
 from edge_cmcl.bundle.collect import Collected, collect
 from edge_cmcl.bundle.contents import check_digests
-from edge_cmcl.device.store import CURRENT, PREVIOUS, generations
+from edge_cmcl.device.intact import UNREADABLE, fallbacks, intact
+from edge_cmcl.device.store import CURRENT, PREVIOUS, generations, lineage
 from edge_cmcl.device.trial import noted, released
 from edge_cmcl.errors import ModelError
 
@@ -28,11 +30,14 @@ def rollback(store: Store, ref: str = "") -> Loaded:
         DigestError: it is damaged; the current one stays.
     """
     with store.writer():
-        current = store.load(CURRENT)
+        current = store.tags()[CURRENT]
         loaded = store.load(_named(store, ref) if ref else _before(store, current))
         check_digests(loaded)
         state = store.state()
-        prepared = released(noted(state, current.generation.counter), current.digest, loaded.digest)
+        counter = 0
+        with suppress(*UNREADABLE):  # damaged, it cannot say its counter
+            counter = store.load_manifest(current).generation.counter
+        prepared = released(noted(state, counter), current, loaded.digest)
         if prepared != state:
             store.save_state(prepared)
         last = store.tags().get(PREVIOUS) == loaded.digest
@@ -45,8 +50,8 @@ def log(store: Layout) -> list[dict[str, Any]]:
     from edge_cmcl.device.signing import keyring, signed_by
 
     trust, entries = keyring(store).trust(), store.index().manifests
-    leading = {loaded.digest for loaded in store.history(CURRENT)}
     current = store.tags()[CURRENT]
+    leading = {loaded.digest for loaded in lineage(store, [current])}
     return [
         {
             "digest": loaded.digest,
@@ -68,8 +73,8 @@ def log(store: Layout) -> list[dict[str, Any]]:
 def collect_garbage(store: Store, keep: int = KEPT) -> Collected:
     """Remove old generations and what only they need, safely while others read (`bundle.collect`).
 
-    Beside the newest ones stay the one in use, what a failed trial or a rollback returns to, what waits to be sent, and
-    what another process uses just now.
+    Beside the newest ones stay the one in use and the base that it began with, what a failed trial or a rollback
+    returns to, what waits to be sent, and what another process uses just now.
 
     Args:
         store: the device store.
@@ -80,24 +85,27 @@ def collect_garbage(store: Store, keep: int = KEPT) -> Collected:
         StoreLockedError, StorageError: the store cannot be written.
     """
     with store.writer():
-        state, found = store.state(), generations(store)
+        state, found = store.state(), generations(store, whole=True)
         kept = {loaded.digest for loaded in found[: max(keep, 1)]} | {entry.digest for entry in state.queue}
+        kept.add(store.load(CURRENT).base)  # to install another base, a device has to be able to go back to its own
         if state.trial is not None and state.trial.previous is not None:
             kept.add(state.trial.previous)
         return collect(store, found, kept)
 
 
-def _before(store: Store, current: Loaded) -> str:
-    """Return the digest of what was current before `current`."""
-    for digest in current.generation.parents:
-        if store.has(digest):
-            return digest
-    found = store.tags().get(PREVIOUS)
+def _before(store: Store, current: str) -> str:
+    """Return the digest of what was current before the generation `current`."""
+    try:
+        parents = store.load_manifest(current).generation.parents
+    except UNREADABLE:  # it cannot say what was before it
+        found = next((loaded.digest for loaded in intact(store, fallbacks(store, current))), None)
+    else:
+        found = next((digest for digest in parents if store.has(digest)), store.tags().get(PREVIOUS))
     if found is None:
         raise ModelError(
             "there is nothing to roll back to",
             expected="a parent of the current generation in the store, or one that an install replaced",
-            got=f"generation {current.generation.counter} is the first one installed",
+            got="none: it is the first one installed, or those before it were collected",
             hint="`edge-cmcl log` lists what is here",
         )
     return found

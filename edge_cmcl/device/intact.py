@@ -4,40 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 
-from edge_cmcl.bundle import Layout, Loaded
+from edge_cmcl.bundle import Loaded, State, Store
 from edge_cmcl.bundle.contents import check_digests
 from edge_cmcl.bundle.documents import ATTACHMENT_TAG
-from edge_cmcl.errors import EdgeCmclWarning, IntegrityError
+from edge_cmcl.bundle.limits import MAX_DOCUMENT_BYTES
+from edge_cmcl.errors import EdgeCmclWarning, FormatError, IntegrityError, StorageError
+
+UNREADABLE = (IntegrityError, StorageError)
+"""What a damaged file raises: its bytes are other ones, or the disk does not give them."""
+
+_HEX = 64
 
 
 class DamagedGenerationWarning(EdgeCmclWarning):
     """The generation in use is damaged, and an older one answers."""
 
 
-def intact(store: Layout, candidates: Iterable[str], but: str) -> Loaded | None:
-    """Return the first of `candidates` (digests) whose every blob is as it was written, `but` left out."""
-    for digest in dict.fromkeys(candidates):
-        if digest != but:
-            with suppress(IntegrityError):
-                loaded = store.load_manifest(digest)
-                check_digests(loaded)
-                return loaded
-    return None
+def intact(store: Store, candidates: Iterable[str]) -> Iterator[Loaded]:
+    """Yield those of `candidates` (digests) whose every blob is as it was written."""
+    for digest in candidates:
+        with suppress(*UNREADABLE):
+            loaded = store.load_manifest(digest)
+            check_digests(loaded)
+            yield loaded
 
 
-def older(store: Layout) -> Iterator[str]:
-    """Yield the digests of all generations whose document can be read, the newest first.
+def fallbacks(store: Store, damaged: str) -> Iterator[str]:
+    """Yield the digests of what could be used instead of the generation `damaged`, the best first.
 
-    A damaged one ends its line: what came before it is found through other tags only.
+    That which a failed trial returns to, its ancestors, then all others, the newest first; where a damaged document
+    hides what was before it, what lies among the blobs. Not the one whose trial has failed.
     """
-    waiting = [digest for tag, digest in store.tags().items() if not ATTACHMENT_TAG.fullmatch(tag)]
-    found: dict[str, Loaded] = {}
+    state = State()
+    with suppress(FormatError):
+        state = store.state()
+    seen = {damaged, state.reverted.digest if state.reverted else ""}
+    previous = [state.trial.previous] if state.trial and state.trial.previous else []
+    tagged = [digest for tag, digest in store.tags().items() if not ATTACHMENT_TAG.fullmatch(tag)]
+    for digest in chain(previous, ancestors(store, [damaged]), _newest(store, tagged), _lying_about(store)):
+        if digest not in seen:
+            seen.add(digest)
+            yield digest
+
+
+def ancestors(store: Store, digests: Iterable[str]) -> Iterator[str]:
+    """Yield generations and those before them, each once, the nearest first; a damaged one ends its line."""
+    waiting, seen = list(digests), set[str]()
     while waiting:
-        digest = waiting.pop()
-        if digest not in found:
-            with suppress(IntegrityError):
-                found[digest] = store.load_manifest(digest)
-                waiting += found[digest].generation.parents
-    ranked = sorted(found.values(), key=lambda loaded: (-loaded.generation.counter, loaded.digest))
-    yield from (loaded.digest for loaded in ranked)
+        digest = waiting.pop(0)
+        if digest not in seen:
+            seen.add(digest)
+            yield digest
+            with suppress(*UNREADABLE):
+                waiting += store.load_manifest(digest).generation.parents
+
+
+def _newest(store: Store, digests: Iterable[str]) -> Iterator[str]:
+    found = {}
+    for digest in ancestors(store, digests):
+        with suppress(*UNREADABLE):
+            found[digest] = store.load_manifest(digest).generation.counter
+    yield from sorted(found, key=lambda digest: (-found[digest], digest))
+
+
+def _lying_about(store: Store) -> Iterator[str]:
+    """Yield what is a generation among all blobs, whether anything leads to it or not."""
+    paths = [path for path in store.blob_path("").iterdir() if len(path.name) == _HEX]
+    small = [path for path in paths if path.stat().st_size <= MAX_DOCUMENT_BYTES]
+    yield from _newest(store, [f"sha256:{path.name}" for path in small])

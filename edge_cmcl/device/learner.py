@@ -79,26 +79,27 @@ def update(
     """
     deadline = time.monotonic() + budget_s if budget_s is not None else float("inf")
     clock = Clock()
-    with memory_limit(max_memory_bytes), store.writer(), store.scratch() as folder:
+    with store.writer(), store.scratch() as folder:
         device = store.state().device_id  # first: a damaged state or key must not cost the training
         check_signer(store)
-        model = start(store, threads=threads)
-        plan = make_plan(model, pairs, modality, partners, task)
-        report = UpdateReport(modality, plan.partners, tuple(sorted(plan.new)), plan.rows)
-        report.learned_before = plan.learned_before
-        cache = OutputCache(folder)
-        request = Request(model, pairs, device, cache, max_drift, renew_stale, seed, deadline, clock, progress)
-        for part in stages(plan, pairs, stages_wanted):
-            report.stages.append(part.rows)
-            work = folder / f"stage-{len(report.stages)}"
-            work.mkdir()
-            done = attempt(request, part, work)
-            _tell(report, done)
+        model = start(store, threads=threads)  # without the limit: too little memory is no verdict on a trial
+        with memory_limit(max_memory_bytes):
+            plan = make_plan(model, pairs, modality, partners, task)
+            report = UpdateReport(modality, plan.partners, tuple(sorted(plan.new)), plan.rows)
+            report.learned_before = plan.learned_before
+            cache = OutputCache(folder)
+            request = Request(model, pairs, device, cache, max_drift, renew_stale, seed, deadline, clock, progress)
+            for part in stages(plan, pairs, stages_wanted):
+                report.stages.append(part.rows)
+                work = folder / f"stage-{len(report.stages)}"
+                work.mkdir()
+                done = attempt(request, part, work)
+                _tell(report, done)
+                if not dry_run:
+                    refuse([failure for failure in done.failed if not force or failure.final], part.rows, plan.rows)
             if not dry_run:
-                refuse([failure for failure in done.failed if not force or failure.final], part.rows, plan.rows)
-        if not dry_run:
-            _commit(store, request, done, report)
-            clock.stage("commit")
+                _commit(store, request, done, report)
+                clock.stage("commit")
     report.seconds = clock.seconds
     report.peak_memory_bytes = peak_memory_bytes()
     return report

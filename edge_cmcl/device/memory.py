@@ -43,7 +43,7 @@ def memory_limit(max_bytes: int | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         raise PlatformError(
             "the memory limit was reached, and nothing was changed",
@@ -55,7 +55,7 @@ def memory_limit(max_bytes: int | None) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _out_of_memory(error: BaseException | None) -> bool:
+def out_of_memory(error: BaseException | None) -> bool:
     """Whether `error`, or what led to it, is of a failed allocation; onnxruntime has no type for its own.
 
     A thread that cannot be started is one, too: its stack counts.

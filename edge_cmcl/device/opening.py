@@ -10,11 +10,11 @@ from pathlib import Path
 from edge_cmcl.bundle import Layout
 from edge_cmcl.bundle.contents import check_digests
 from edge_cmcl.bundle.transfer import opened
-from edge_cmcl.device.intact import DamagedGenerationWarning, intact, older
+from edge_cmcl.device.intact import UNREADABLE, DamagedGenerationWarning, fallbacks, intact
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.starting import start
 from edge_cmcl.device.store import CURRENT, open_store
-from edge_cmcl.errors import IntegrityError, ModelError
+from edge_cmcl.errors import ModelError
 
 RUN_FILE = "edge-cmcl.toml"
 
@@ -22,8 +22,8 @@ RUN_FILE = "edge-cmcl.toml"
 def open_model(store: Path | str, *, threads: int = 0) -> Model:
     """Return the generation in use of the device store at `store`, ready to embed (see `starting.start`).
 
-    Where it is damaged, the newest intact one answers instead. The store stays as it is: to install the bundle again,
-    or to go back, is for its user to choose.
+    Where it is damaged, the one before that is intact answers instead. The store stays as it is: to install the bundle
+    again, or to go back, is for its user to choose.
 
     Raises:
         ModelError: nothing is installed there.
@@ -37,9 +37,9 @@ def open_model(store: Path | str, *, threads: int = 0) -> Model:
     try:
         model = start(opened, threads=threads)
         check_digests(model.loaded)
-    except IntegrityError as error:
+    except UNREADABLE as error:
         current = opened.tags()[CURRENT]
-        found = intact(opened, older(opened), but=current)
+        found = next(intact(opened, fallbacks(opened, current)), None)
         if found is None:
             raise
         model = Model(found, threads=threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +12,12 @@ from edge_cmcl.bundle import Layout, Loaded, State, Store, timestamp
 from edge_cmcl.bundle.documents import Descriptor
 from edge_cmcl.bundle.keyring import KeyRing
 from edge_cmcl.bundle.keys import read_public_key, short
-from edge_cmcl.bundle.signature import read_signature, write_signature
+from edge_cmcl.bundle.signature import Signature, read_signature, signature_tag, write_signature
 from edge_cmcl.bundle.statement import statement_of
 from edge_cmcl.bundle.store_files import KEYS_FOLDER
 from edge_cmcl.bundle.trust import Trust
 from edge_cmcl.bundle.verification import Admitted, Consent, admitted, verified
-from edge_cmcl.errors import IntegrityError, UsageError
+from edge_cmcl.errors import IntegrityError, StorageError, UsageError
 
 FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
@@ -98,8 +99,20 @@ def consent(trust: str | Path, allow_unsigned: bool) -> Consent:
     return Consent(fingerprint=key.fingerprint, key=key, unsigned=allow_unsigned)
 
 
-def admit(store: Store, bundle: Loaded, said: Consent, known: bool) -> Admitted:
+def admit(store: Store, bundle: Loaded, said: Consent, known: bool) -> tuple[Admitted, dict[str, Descriptor]]:
     """Decide whether a bundle may be let in, by who has signed it (`verification.admitted`).
+
+    What is here already may come again, to repair what the disk has damaged, on the word of the signature that is here:
+    one that comes without it, or with a stranger's, must not shed a revocation, nor replace what was verified.
+
+    Args:
+        store: the device store.
+        bundle: what shall be let in.
+        said: what the user said.
+        known: whether it is here already.
+
+    Returns:
+        The decision, and the tag of the signature to keep where it is not that of the bundle.
 
     Raises:
         FormatError, SignatureError: its signature is wrong, or the keys of this device are damaged.
@@ -107,9 +120,33 @@ def admit(store: Store, bundle: Loaded, said: Consent, known: bool) -> Admitted:
     """
     generation = bundle.generation
     name = f"{generation.name}, generation {generation.counter} ({bundle.digest[:19]})"
-    trust = keyring(store).trust()
+    trust, statement, now = keyring(store).trust(), statement_of(bundle), timestamp()
     signature = read_signature(bundle)
-    return admitted(signature, statement_of(bundle), trust, said, timestamp(), name=name, known=known)
+    if not known:
+        return admitted(signature, statement, trust, said, now, name=name, known=False), {}
+    here = _kept_signature(store, bundle.digest)
+    if here is not None and not (signature and _trusted(signature, statement, trust, name)):
+        return admitted(here, statement, trust, said, now, name=name, known=True), _signature_entry(
+            store, bundle.digest
+        )
+    unsigned_before = here is None and bundle.digest in store.state().unsigned
+    return admitted(signature, statement, trust, said, now, name=name, known=unsigned_before), {}
+
+
+def _kept_signature(store: Store, digest: str) -> Signature | None:
+    """Return the signature of a generation in the store; None where there is none that can be read."""
+    with suppress(IntegrityError, StorageError):
+        return read_signature(store.load_manifest(digest))
+    return None
+
+
+def _signature_entry(store: Store, digest: str) -> dict[str, Descriptor]:
+    tag = signature_tag(digest)
+    return {entry.tag: entry for entry in store.attachments(digest) if entry.tag == tag}
+
+
+def _trusted(signature: Signature, statement: bytes, trust: Trust, name: str) -> bool:
+    return any(trust.standing(signer) == "trusted" for signer in verified(signature, statement, trust, name))
 
 
 def keep_keys(store: Store, let_in: Admitted) -> None:

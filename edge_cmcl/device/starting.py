@@ -1,7 +1,8 @@
 """Starting the generation in use, and confirming it.
 
 A start of a generation on trial is counted on the disk before anything of it is opened, and no longer counts once the
-self-test has passed: a process that it kills, by memory or within a graph, leaves its count behind.
+self-test has passed: a process that it kills, by memory or within a graph, leaves its count behind. A start that its
+user ends, or that finds no memory, says nothing of the generation and does not count.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from contextlib import suppress
 from edge_cmcl.bundle import Loaded, Store, timestamp
 from edge_cmcl.bundle.documents import Reverted, Trial
 from edge_cmcl.device import trial as policy
-from edge_cmcl.device.intact import intact, older
+from edge_cmcl.device.intact import fallbacks, intact
+from edge_cmcl.device.memory import out_of_memory
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.self_test import self_test
 from edge_cmcl.device.store import CURRENT
@@ -100,16 +102,23 @@ def _settled(store: Store, threads: int) -> tuple[Model, Reverted | None]:
     try:
         model = Model(store.load(CURRENT), threads=threads)
         self_test(model)
-    except PlatformError:
-        raise
     except EdgeCmclError as error:
+        if out_of_memory(error):
+            store.save_state(policy.counted(store.state(), trial, trial.attempts))
+            raise PlatformError("there is too little memory to test the generation on trial", got=error.got) from error
+        if isinstance(error, PlatformError):  # a disk that cannot be read counts
+            raise
         return _revert(store, trial, error.message, threads)
+    except BaseException as error:
+        if out_of_memory(error) or not isinstance(error, Exception):  # no verdict: Ctrl-C, a signal, no memory
+            store.save_state(policy.counted(store.state(), trial, trial.attempts))
+        raise
     store.save_state(policy.counted(store.state(), trial, 0))
     return model, None
 
 
 def _revert(store: Store, trial: Trial, reason: str, threads: int) -> tuple[Model, Reverted]:
-    previous = intact(store, [str(trial.previous), *older(store)], but=trial.digest)
+    previous = next((each for each in intact(store, fallbacks(store, trial.digest)) if _works(each)), None)
     if previous is None:
         raise DigestError(
             f"the generation on trial failed, and no intact one is left in {store.name}",
@@ -125,6 +134,14 @@ def _revert(store: Store, trial: Trial, reason: str, threads: int) -> tuple[Mode
     store.move_tags({CURRENT: previous.descriptor})
     assert state.reverted is not None
     return Model(previous, threads=threads), state.reverted
+
+
+def _works(loaded: Loaded) -> bool:
+    try:
+        self_test(Model(loaded))
+    except EdgeCmclError:
+        return False
+    return True
 
 
 def _told(reverted: Reverted, now: Loaded) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 from edge_cmcl.bundle import State, Store
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.signing import keyring, signed_by
-from edge_cmcl.device.store import CURRENT, store_bytes
+from edge_cmcl.device.starting import current_model
+from edge_cmcl.device.store import store_bytes
 from edge_cmcl.device.trial import reverted_of, trial_of
 from edge_cmcl.errors import IntegrityError
 
@@ -19,9 +20,8 @@ def status(store: Store) -> dict[str, Any]:
     Raises:
         DigestError, FormatError: it is damaged.
     """
-    loaded = store.load(CURRENT)
-    model = Model(loaded)
-    generation = loaded.generation
+    model = current_model(store)
+    loaded, generation = model.loaded, model.generation
     state = store.state()
     reverted = reverted_of(state, loaded.digest)
     certificates = {(c.modality, c.origin): c.relative for c in generation.certificate}

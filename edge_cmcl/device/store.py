@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ from edge_cmcl.bundle.documents import Descriptor
 from edge_cmcl.bundle.store_files import discard
 from edge_cmcl.bundle.tags import GENERATION_TAG, free_tag
 from edge_cmcl.bundle.transfer import import_layout
+from edge_cmcl.device.intact import UNREADABLE, fallbacks, intact
 from edge_cmcl.device.trial import begun, noted
 from edge_cmcl.durable import make_folder, storage_errors, sync_folder
-from edge_cmcl.errors import ModelError, PlatformError
+from edge_cmcl.errors import IntegrityError, ModelError, PlatformError
 
 if TYPE_CHECKING:
     from edge_cmcl.bundle.verification import Admitted, Consent
@@ -136,9 +138,9 @@ def _install(source: Path, path: Path, said: Consent) -> Installed:
         state = store.state()
         device_id = state.device_id or uuid.uuid4().hex
         store.save_state(state.model_copy(update={"device_id": device_id}))
-        current = store.load(CURRENT) if CURRENT in store.tags() else None
+        current = _in_use(store)
         known = generations(store)
-        admissions: list[Admitted] = []
+        admissions: list[tuple[Admitted, dict[str, Descriptor]]] = []
 
         def admit_signed(bundle: Loaded) -> None:
             here = {each.digest for each in known}
@@ -147,16 +149,17 @@ def _install(source: Path, path: Path, said: Consent) -> Installed:
 
         def accept(bundle: Loaded) -> dict[str, Descriptor]:
             self_test(Model(bundle))
-            keep_keys(store, admissions[0])
+            admission, kept_signature = admissions[0]
+            keep_keys(store, admission)
             state = noted(store.state(), current.generation.counter if current else 0)
             state = begun(state, current.digest if current else None, bundle.digest, timestamp())
-            store.save_state(recorded(state, store, bundle.digest, admissions[0]))
-            return _tags(store, bundle, current)
+            store.save_state(recorded(state, store, bundle.digest, admission))
+            return {**_tags(store, bundle, current), **kept_signature}
 
         digest = import_layout(source, store, admit=admit_signed, accept=accept)
         generation = store.load(digest).generation
     modalities = tuple(sorted(generation.modalities))
-    signer = admissions[0].signed_by
+    signer = admissions[0][0].signed_by
     return Installed(digest, generation.counter, generation.name, modalities, device_id, current is None, signer)
 
 
@@ -178,10 +181,46 @@ def store_bytes(store: Layout) -> int:
     return total
 
 
-def generations(store: Layout) -> list[Loaded]:
-    """Return every generation of the store, newest first."""
-    own = [tag for tag in store.tags() if tag in (CURRENT, PREVIOUS) or tag.startswith(GENERATION_TAG)]
-    return sorted(store.history(*own), key=_age, reverse=True)
+def generations(store: Layout, *, whole: bool = False) -> list[Loaded]:
+    """Return every generation of the store, newest first.
+
+    Args:
+        store: the device store.
+        whole: raise for a damaged one, instead of leaving it out with those that are found only through it.
+
+    Raises:
+        DigestError, FormatError: one is damaged, and `whole` is set.
+    """
+    own = [d for tag, d in store.tags().items() if tag in (CURRENT, PREVIOUS) or tag.startswith(GENERATION_TAG)]
+    return sorted(lineage(store, own, whole=whole), key=_age, reverse=True)
+
+
+def lineage(store: Layout, digests: Iterable[str], *, whole: bool = False) -> list[Loaded]:
+    """Return generations and those before them that are here, each once; `whole` as in `generations`."""
+    waiting, found = list(digests), dict[str, Loaded]()
+    while waiting:
+        digest = waiting.pop()
+        if digest in found:
+            continue
+        try:
+            found[digest] = store.load_manifest(digest)
+        except IntegrityError:
+            if whole:
+                raise
+        else:
+            waiting += [parent for parent in found[digest].generation.parents if store.has(parent)]
+    return list(found.values())
+
+
+def _in_use(store: Store) -> Loaded | None:
+    """Return the generation in use or, where it is damaged, what could be used instead; None where nothing is."""
+    current = store.tags().get(CURRENT)
+    if current is None:
+        return None
+    try:
+        return store.load_manifest(current)
+    except UNREADABLE:
+        return next(intact(store, fallbacks(store, current)), None)
 
 
 def _age(loaded: Loaded) -> tuple[int, str, str]:

@@ -32,10 +32,12 @@ def test_an_update_shares_the_device_works_in_stages_and_stays_on_trial_until_co
 
 def test_old_generations_are_collected_and_the_device_goes_on(device: Device, machine: Machine) -> None:
     device(*LEARN, "--data", machine.new)
+    device(*LEARN, "--data", machine.test)
     device("confirm")
     removed = device("gc", "--keep", "1")
     assert len(removed["generations"]) == 1
     assert removed["bytes"] > 0
-    assert [each["counter"] for each in device("log")["generations"]] == [2]
+    assert [each["counter"] for each in device("log")["generations"]] == [3, 1]  # the base stays
     device("embed", machine.test, "--out", "out.safetensors")
     assert device.refused("rollback", code=3)["type"] == "ModelError"
+    assert device("rollback", "1")["counter"] == 1
