@@ -11,11 +11,11 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from edge_cmcl.bundle import limits
-from edge_cmcl.bundle.canonical import canonical, digest_of
+from edge_cmcl.bundle import limits, marker
+from edge_cmcl.bundle.canonical import digest_of
 from edge_cmcl.bundle.documents import (
     TAG,
     Descriptor,
@@ -29,7 +29,7 @@ from edge_cmcl.bundle.documents import (
     to_json,
 )
 from edge_cmcl.bundle.generation import Generation, generation_from_json, layers_of
-from edge_cmcl.bundle.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, Layout, Loaded
+from edge_cmcl.bundle.layout import INDEX_FILE, LAYOUT_FILE, Layout, Loaded
 from edge_cmcl.bundle.lock import WAIT_S, locked
 from edge_cmcl.bundle.media_types import BUNDLE, CHECK_ANNOTATION, GENERATION, OCI_MANIFEST
 from edge_cmcl.bundle.reading import check_size
@@ -38,8 +38,6 @@ from edge_cmcl.bundle.tags import GENERATION_TAG
 from edge_cmcl.bundle.twofold import DamagedFileWarning, copy_of, read_either, write_twice
 from edge_cmcl.durable import make_folder, storage_errors, sync_folder, write_bytes
 from edge_cmcl.errors import DigestError, EdgeCmclError, FormatError, ModelError, StorageError, UsageError
-
-_MARKER = canonical({"imageLayoutVersion": LAYOUT_VERSION})
 
 
 class Store(Layout):
@@ -60,7 +58,7 @@ class Store(Layout):
                 checked = CHECK_ANNOTATION in (self.index().annotations or {})
             except (FormatError, StorageError):
                 checked = False
-            if not checked or not _is_damaged(self.root / LAYOUT_FILE):
+            if not checked or not marker.is_damaged(self.root):
                 raise error from None
             warnings.warn(f"{error.message}: its index is read all the same", DamagedFileWarning, stacklevel=3)
 
@@ -88,7 +86,7 @@ class Store(Layout):
             if not (root / LAYOUT_FILE).is_file():
                 if not (root / INDEX_FILE).exists() and not copy_of(root / INDEX_FILE).exists():
                     write_twice(root / INDEX_FILE, index_to_json(Index.of()))
-                write_bytes(root / LAYOUT_FILE, _MARKER)
+                write_bytes(root / LAYOUT_FILE, marker.MARKER)
         return cls(root)
 
     @contextmanager
@@ -109,7 +107,7 @@ class Store(Layout):
             self._lock_depth += 1
             try:
                 sweep(self)
-                self._mend_marker()
+                marker.mend(self.root)
                 yield
             finally:
                 self._lock_depth -= 1
@@ -292,13 +290,6 @@ class Store(Layout):
                 sync_folder(target)
             self._point(entries, loaded.generation)
 
-    def _mend_marker(self) -> None:
-        with suppress(EdgeCmclError, OSError):
-            if (self.root / LAYOUT_FILE).read_bytes() == _MARKER:
-                return
-        with suppress(StorageError):  # it can be read all the same
-            write_bytes(self.root / LAYOUT_FILE, _MARKER)
-
     def _need_lock(self) -> None:
         if not self._lock_depth:
             raise EdgeCmclError("the store is written without its lock", expected="with store.writer(): ...")
@@ -331,13 +322,3 @@ class Store(Layout):
         data = index_to_json(index)
         index_from_json(data, "the new index")
         write_twice(self.root / INDEX_FILE, data)
-
-
-def _is_damaged(marker: Path) -> bool:
-    """Whether a marker is missing, cannot be read, or is one bit off: any other one is of another version."""
-    try:
-        data = marker.read_bytes()
-    except OSError:
-        return True
-    off = sum((a ^ b).bit_count() for a, b in zip(data, _MARKER, strict=False))
-    return len(data) == len(_MARKER) and off == 1

@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edge_cmcl.bundle import limits, tarball
-from edge_cmcl.bundle.canonical import canonical, digest_of
+from edge_cmcl.bundle.canonical import digest_of
 from edge_cmcl.bundle.contents import check_contents
 from edge_cmcl.bundle.documents import ATTACHMENT_TAG, Descriptor, Index, Manifest, from_json, to_json
-from edge_cmcl.bundle.layout import INDEX_FILE, LAYOUT_FILE, LAYOUT_VERSION, Layout, Loaded
+from edge_cmcl.bundle.layout import INDEX_FILE, LAYOUT_FILE, Layout, Loaded
+from edge_cmcl.bundle.marker import MARKER
 from edge_cmcl.bundle.media_types import BUNDLE, OCI_MANIFEST
 from edge_cmcl.bundle.reading import user_file
 from edge_cmcl.bundle.store import Store
 from edge_cmcl.durable import make_folder, replacing, storage_errors, sync_folder, write_bytes
 from edge_cmcl.errors import DigestError, FormatError, IntegrityError, ModelError, UsageError
-
-_MARKER = canonical({"imageLayoutVersion": LAYOUT_VERSION})
 
 
 def export_layout(layout: Layout, ref: str, out: Path) -> str:
@@ -191,7 +190,7 @@ def _check_attachment(blob: Descriptor, name: str) -> None:
 
 def _write_folder(folder: Path, layout: Layout, blobs: Iterable[Descriptor], index: Index) -> None:
     make_folder(folder / "blobs" / "sha256")
-    write_bytes(folder / LAYOUT_FILE, _MARKER)
+    write_bytes(folder / LAYOUT_FILE, MARKER)
     for blob in blobs:
         target = folder / "blobs" / "sha256" / blob.digest.removeprefix("sha256:")
         with layout.chunks(blob) as chunks, replacing(target) as file:
@@ -201,7 +200,7 @@ def _write_folder(folder: Path, layout: Layout, blobs: Iterable[Descriptor], ind
 
 
 def _write_tar(file: BinaryIO, layout: Layout, blobs: Iterable[Descriptor], index: Index) -> None:
-    for name, data in ((LAYOUT_FILE, _MARKER), (INDEX_FILE, to_json(index))):
+    for name, data in ((LAYOUT_FILE, MARKER), (INDEX_FILE, to_json(index))):
         tarball.write_member(file, name, len(data), [data])
     for blob in sorted(blobs, key=lambda blob: blob.digest):
         name = f"blobs/sha256/{blob.digest.removeprefix('sha256:')}"

@@ -15,7 +15,7 @@ from edge_cmcl.bundle.keys import read_public_key, short
 from edge_cmcl.bundle.signature import Signature, read_signature, signature_tag, write_signature
 from edge_cmcl.bundle.statement import statement_of
 from edge_cmcl.bundle.store_files import KEYS_FOLDER
-from edge_cmcl.bundle.trust import Trust
+from edge_cmcl.bundle.trust import Trust, following
 from edge_cmcl.bundle.verification import Admitted, Consent, admitted, verified
 from edge_cmcl.errors import IntegrityError, StorageError, UsageError
 
@@ -103,7 +103,8 @@ def admit(store: Store, bundle: Loaded, said: Consent, known: bool) -> tuple[Adm
     """Decide whether a bundle may be let in, by who has signed it (`verification.admitted`).
 
     What is here already may come again, to repair what the disk has damaged, on the word of the signature that is here:
-    one that comes without it, or with a stranger's, must not shed a revocation, nor replace what was verified.
+    one that comes without it, or with a stranger's, must not shed a revocation, nor replace what was verified, unless
+    the user says that it may come unsigned.
 
     Args:
         store: the device store.
@@ -122,13 +123,12 @@ def admit(store: Store, bundle: Loaded, said: Consent, known: bool) -> tuple[Adm
     name = f"{generation.name}, generation {generation.counter} ({bundle.digest[:19]})"
     trust, statement, now = keyring(store).trust(), statement_of(bundle), timestamp()
     signature = read_signature(bundle)
-    if not known:
+    if not known or said.unsigned:
         return admitted(signature, statement, trust, said, now, name=name, known=False), {}
     here = _kept_signature(store, bundle.digest)
-    if here is not None and not (signature and _trusted(signature, statement, trust, name)):
-        return admitted(here, statement, trust, said, now, name=name, known=True), _signature_entry(
-            store, bundle.digest
-        )
+    if here is not None and not (signature and _counts(signature, statement, trust, said, name)):
+        decided = admitted(here, statement, trust, said, now, name=name, known=True)
+        return decided, _signature_entry(store, bundle.digest)
     unsigned_before = here is None and bundle.digest in store.state().unsigned
     return admitted(signature, statement, trust, said, now, name=name, known=unsigned_before), {}
 
@@ -145,8 +145,11 @@ def _signature_entry(store: Store, digest: str) -> dict[str, Descriptor]:
     return {entry.tag: entry for entry in store.attachments(digest) if entry.tag == tag}
 
 
-def _trusted(signature: Signature, statement: bytes, trust: Trust, name: str) -> bool:
-    return any(trust.standing(signer) == "trusted" for signer in verified(signature, statement, trust, name))
+def _counts(signature: Signature, statement: bytes, trust: Trust, said: Consent, name: str) -> bool:
+    """Whether a key has signed that is trusted, takes the place of one that is, or that the user names."""
+    signers = verified(signature, statement, trust, name, said.key)
+    followed = following(trust, signature.rotations, timestamp())
+    return any(signer == said.fingerprint or followed.standing(signer) == "trusted" for signer in signers)
 
 
 def keep_keys(store: Store, let_in: Admitted) -> None:

@@ -52,7 +52,7 @@ def test_rollback_goes_back_one_generation_at_a_time_until_the_first(device: Dev
     learn(device, machine.new, "--with", "text")
     assert [device("rollback")["counter"], device("rollback")["counter"]] == [2, 1]
     error = device.refused("rollback", code=3)
-    assert error["got"] == "generation 1 is the first one installed"
+    assert "it is the first one installed" in error["got"]
     assert [entry["counter"] for entry in device("log")["generations"]] == [3, 2, 1]
     assert learn(device, machine.new, "--with", "current")["counter"] == 2
     assert [entry["counter"] for entry in device("log")["generations"]] == [3, 2, 2, 1]
