@@ -55,17 +55,17 @@ def test_the_limit_is_its_users_to_set() -> None:
 
 
 def test_a_refusal_says_the_worst_first_what_else_failed_and_at_which_stage() -> None:
-    found = failures({"acc": np.array([[np.nan]])}, [moved(0.8), moved(0.9, "night")], [pair(0.6, (-0.2, -0.1))])
+    found = failures({"acc": np.array([[np.nan]])}, [moved(1.8), moved(1.9, "night")], [pair(0.6, (-0.2, -0.1))])
     assert [failure.check for failure in found] == ["numbers", "recall", "drift", "drift"]
     with pytest.raises(RefusedError) as caught:
         refuse(found[2:], 100, 400)
     assert caught.value.exit_code == 5
     assert "already after 100 of 400 pairs" in caught.value.message
-    assert "up to 90.00%; also acc as learned in base" in caught.value.got
+    assert "up to 190.00%; also acc as learned in base" in caught.value.got
     refuse([], 400, 400)
 
 
 def test_what_was_overridden_is_recorded_with_figures() -> None:
-    kept = record(failures(GOOD, [moved(0.8)], []))
+    kept = record(failures(GOOD, [moved(1.8)], []))
     assert kept["forced"] is True
-    assert kept["failed"][0]["got"] == "up to 80.00%"
+    assert kept["failed"][0]["got"] == "up to 180.00%"
