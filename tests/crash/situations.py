@@ -55,7 +55,7 @@ COMMANDS = (
     Command("rollback", "updated", ("rollback",), again=False),
     Command("rollback-far", "twice", ("rollback", "1"), again=False),
     Command("gc", "branched", ("gc", "--keep", "1"), partly=True),
-    Command("gc-linear", "twice", ("gc", "--keep", "1"), partly=True),
+    Command("gc-linear", "settled", ("gc", "--keep", "1"), partly=True),
     Command("keys-rotate", "updated", ("keys", "rotate"), again=False),
 )
 
@@ -64,8 +64,8 @@ class Situations:
     """Stores to start from and files to work with, made once below `folder` from a bundle of the simulated machine.
 
     nothing: no store. installed: generation 1. updated: generation 2, on trial. exhausted: the same, its starts used
-    up. twice: generation 3, on trial, made from 2, which was confirmed. branched: the same after a rollback to 2, and
-    generation 3 anew.
+    up. twice: generation 3, on trial, made from 2, which was confirmed. settled: the same, confirmed. branched: as
+    twice, after a rollback to 2, and generation 3 anew.
     """
 
     def __init__(self, folder: Path, bundle: Path, seed: int) -> None:
@@ -135,6 +135,7 @@ _STEPS: dict[str, tuple[str, Callable[[Situations, Path], None]]] = {
     "updated": ("installed", lambda situations, root: situations.do(root, *UPDATE)),
     "exhausted": ("updated", _exhaust),
     "twice": ("updated", _twice),
+    "settled": ("twice", lambda situations, root: situations.do(root, "confirm")),
     "branched": ("twice", _branch),
 }
 
