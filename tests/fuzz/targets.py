@@ -25,7 +25,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "bundle"), str(ROOT / "tests" / "fuzz")]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "fuzz")]
 
 from bundle_samples import make_adapter, make_golden, make_labels, make_origin, make_store  # noqa: E402
 from mutate import Mutation, blind, dumped, in_base64, in_json, in_safetensors, in_tar, words  # noqa: E402
