@@ -16,13 +16,13 @@ from edge_cmcl.device.calibration import Recording, calibrated, read_calibration
 from edge_cmcl.device.encode import EncodedModality
 from edge_cmcl.device.encoders import BATCH
 from edge_cmcl.device.features import standard_scores
-from edge_cmcl.device.fits import check_fit, check_holds
+from edge_cmcl.device.fits import check_fit, check_holds, chosen_sensors
 from edge_cmcl.device.members import guard
 from edge_cmcl.device.model import Model, statistics_of
 from edge_cmcl.device.next_generation import origin_id
 from edge_cmcl.device.plan import Plan
 from edge_cmcl.device.text import TEXT
-from edge_cmcl.errors import DataError, UsageError
+from edge_cmcl.errors import UsageError
 from edge_cmcl.progress import Progress, silent
 
 ENOUGH = 10
@@ -77,13 +77,7 @@ def drift(model: Model, pairs: Pairs, modalities: Sequence[str] = (), progress: 
         ModelError: a named one is unknown.
         UsageError: "text" is named.
     """
-    chosen = tuple(dict.fromkeys(modalities)) or tuple(name for name in pairs.modalities if name in model.modalities)
-    if not chosen:
-        raise DataError(
-            f"{pairs.path} has no windows of a known modality",
-            expected=f"one of {', '.join(name for name in model.modalities if name != TEXT)}",
-            got=", ".join(pairs.modalities),
-        )
+    chosen = chosen_sensors(pairs, modalities, model.modalities)
     if TEXT in chosen:
         raise UsageError("labels do not drift", expected="a sensor", got=TEXT)
     for name in chosen:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import unicodedata
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from edge_cmcl.data import Pairs
@@ -46,6 +46,23 @@ def near(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str:
     """Return "did you mean X?" for the most similar of the `known` names, "" where none is."""
     found = difflib.get_close_matches(name, sorted(known), n=1, cutoff=cutoff)
     return f"did you mean {found[0]}?" if found else ""
+
+
+def chosen_sensors(pairs: Pairs, wanted: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Return the `wanted` sensors, each once, or by default every one of a file that is `known`.
+
+    Raises:
+        DataError: none is wanted, and the file has none that is known.
+    """
+    chosen = tuple(dict.fromkeys(wanted)) or tuple(name for name in pairs.modalities if name in known)
+    if not chosen:
+        raise DataError(
+            f"{pairs.path} has no windows of a known modality",
+            expected=f"one of {', '.join(name for name in known if name != TEXT)}",
+            got=", ".join(pairs.modalities),
+            hint=f"`edge-cmcl update --modality {pairs.modalities[0]}` teaches one",
+        )
+    return chosen
 
 
 def check_holds(pairs: Pairs, tensor: str) -> None:

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from edge_cmcl import tensors
 from edge_cmcl.data import Pairs
 from edge_cmcl.device.evaluate import embed_all
-from edge_cmcl.device.fits import check_holds, near
+from edge_cmcl.device.fits import check_holds, chosen_sensors, near
 from edge_cmcl.device.model import Model, fuse
-from edge_cmcl.device.text import TEXT
-from edge_cmcl.errors import DataError, UsageError
+from edge_cmcl.errors import UsageError
 from edge_cmcl.progress import Progress, silent
 
 Array = NDArray[np.float32]
@@ -124,14 +123,7 @@ def joint_embeddings(model: Model, pairs: Pairs, modalities: Sequence[str] = (),
         DataError: the file has none of them.
         ModelError: a named one is unknown.
     """
-    chosen = tuple(dict.fromkeys(modalities)) or tuple(name for name in pairs.modalities if name in model.modalities)
-    if not chosen:
-        raise DataError(
-            f"{pairs.path} has no windows of a known modality",
-            expected=f"one of {', '.join(name for name in model.modalities if name != TEXT)}",
-            got=", ".join(pairs.modalities),
-            hint=f"`edge-cmcl update --modality {pairs.modalities[0]}` teaches one",
-        )
+    chosen = chosen_sensors(pairs, modalities, model.modalities)
     for name in chosen:
         check_holds(pairs, name)
     valid = {name: pairs.valid(name) for name in chosen}
