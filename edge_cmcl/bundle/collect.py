@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,17 +72,6 @@ def collect(store: Store, generations: Iterable[Loaded], kept: Iterable[str]) ->
         sync_folder(store.blob_path(""))
     held = tuple(digest for digest in doomed if digest not in free)
     return Collected(tuple(free), held, len(removed), sum(removed))
-
-
-@contextmanager
-def holding(layout: Layout, digest: str) -> Iterator[bool]:
-    """Keep the generation `digest` from collection while the block lasts; yield whether it is still there."""
-    descriptor = hold(layout, digest)
-    try:
-        yield descriptor is not None
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
 
 
 def hold(layout: Layout, digest: str) -> int | None:

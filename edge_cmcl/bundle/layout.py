@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,14 @@ from edge_cmcl.bundle.documents import ATTACHMENT_TAG, Descriptor, Index, Manife
 from edge_cmcl.bundle.generation import Generation, check_manifest, generation_from_json
 from edge_cmcl.bundle.media_types import BUNDLE, OCI_MANIFEST
 from edge_cmcl.bundle.reading import missing_blob, open_regular, read_file, verified_chunks
-from edge_cmcl.errors import FormatError, ModelError
+from edge_cmcl.errors import FormatError, IntegrityError, ModelError, StorageError
 
 LAYOUT_FILE = "oci-layout"
 INDEX_FILE = "index.json"
 LAYOUT_VERSION = "1.0.0"
+
+DAMAGED = (IntegrityError, StorageError)
+"""What a damaged file raises: its bytes are other ones, or the disk does not give them."""
 
 _PREFIX = re.compile(r"(?:sha256:)?([0-9a-f]{4,64})")
 
@@ -199,22 +202,32 @@ class Layout:
             hint="give more digits" if found else "`edge-cmcl log` lists the generations",
         )
 
-    def history(self, *refs: str) -> list[Loaded]:
-        """Return the generations `refs` and their ancestors, each once, newest first (by counter, then digest).
+    def lineage(self, digests: Iterable[str], *, whole: bool = False) -> Iterator[Loaded]:
+        """Yield the generations `digests` and those before them, each once, the nearest first.
 
-        A parent that is not present ends its line without an error: an exported bundle comes without its parents.
+        A parent that is not here ends its line without an error: an exported bundle comes without its parents.
+
+        Args:
+            digests: manifest digests.
+            whole: raise for a damaged generation, instead of ending its line there.
 
         Raises:
-            DigestError: a generation that is present is damaged.
+            DigestError, FormatError, StorageError: a generation is damaged, and `whole` is set.
         """
-        waiting, seen = [self.resolve(ref) for ref in refs], {}
+        waiting, seen = list(digests), set[str]()
         while waiting:
-            digest = waiting.pop()
+            digest = waiting.pop(0)
             if digest in seen:
                 continue
-            seen[digest] = self.load_manifest(digest)
-            waiting += [p for p in seen[digest].generation.parents if p not in seen and self.has(p)]
-        return sorted(seen.values(), key=lambda loaded: (-loaded.generation.counter, loaded.digest))
+            seen.add(digest)
+            try:
+                loaded = self.load_manifest(digest)
+            except DAMAGED:
+                if whole:
+                    raise
+            else:
+                yield loaded
+                waiting += [parent for parent in loaded.generation.parents if self.has(parent)]
 
     def _manifest_bytes(self, digest: str) -> bytes:
         path = self.blob_path(digest)

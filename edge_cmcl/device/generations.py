@@ -8,8 +8,9 @@ from typing import Any
 from edge_cmcl.bundle import Layout, Loaded, Store
 from edge_cmcl.bundle.collect import Collected, collect
 from edge_cmcl.bundle.contents import check_digests
-from edge_cmcl.device.intact import UNREADABLE, fallbacks, intact
-from edge_cmcl.device.store import CURRENT, PREVIOUS, generations, lineage
+from edge_cmcl.bundle.layout import DAMAGED
+from edge_cmcl.device.intact import fallbacks, intact
+from edge_cmcl.device.store import CURRENT, PREVIOUS, generations
 from edge_cmcl.device.trial import noted, released
 from edge_cmcl.errors import ModelError
 
@@ -35,7 +36,7 @@ def rollback(store: Store, ref: str = "") -> Loaded:
         check_digests(loaded)
         state = store.state()
         counter = 0
-        with suppress(*UNREADABLE):  # damaged, it cannot say its counter
+        with suppress(*DAMAGED):  # damaged, it cannot say its counter
             counter = store.load_manifest(current).generation.counter
         prepared = released(noted(state, counter), current, loaded.digest)
         if prepared != state:
@@ -51,7 +52,7 @@ def log(store: Layout) -> list[dict[str, Any]]:
 
     trust, entries = keyring(store).trust(), store.index().manifests
     current = store.tags()[CURRENT]
-    leading = {loaded.digest for loaded in lineage(store, [current])}
+    leading = {loaded.digest for loaded in store.lineage([current])}
     return [
         {
             "digest": loaded.digest,
@@ -97,7 +98,7 @@ def _before(store: Store, current: str) -> str:
     """Return the digest of what was current before the generation `current`."""
     try:
         parents = store.load_manifest(current).generation.parents
-    except UNREADABLE:  # it cannot say what was before it
+    except DAMAGED:  # it cannot say what was before it
         found = next((loaded.digest for loaded in intact(store, fallbacks(store, current))), None)
     else:
         found = next((digest for digest in parents if store.has(digest)), store.tags().get(PREVIOUS))

@@ -9,11 +9,9 @@ from itertools import chain
 from edge_cmcl.bundle import Loaded, State, Store
 from edge_cmcl.bundle.contents import check_digests
 from edge_cmcl.bundle.documents import ATTACHMENT_TAG
+from edge_cmcl.bundle.layout import DAMAGED
 from edge_cmcl.bundle.limits import MAX_DOCUMENT_BYTES
-from edge_cmcl.errors import EdgeCmclWarning, FormatError, IntegrityError, StorageError
-
-UNREADABLE = (IntegrityError, StorageError)
-"""What a damaged file raises: its bytes are other ones, or the disk does not give them."""
+from edge_cmcl.errors import EdgeCmclWarning, FormatError
 
 _HEX = 64
 
@@ -25,7 +23,7 @@ class DamagedGenerationWarning(EdgeCmclWarning):
 def intact(store: Store, candidates: Iterable[str]) -> Iterator[Loaded]:
     """Yield those of `candidates` (digests) whose every blob is as it was written."""
     for digest in candidates:
-        with suppress(*UNREADABLE):
+        with suppress(*DAMAGED):
             loaded = store.load_manifest(digest)
             check_digests(loaded)
             yield loaded
@@ -42,30 +40,16 @@ def fallbacks(store: Store, damaged: str) -> Iterator[str]:
         state = store.state()
     seen = {damaged, state.reverted.digest if state.reverted else ""}
     previous = [state.trial.previous] if state.trial and state.trial.previous else []
+    before = (loaded.digest for loaded in store.lineage([*previous, damaged]))
     tagged = [digest for tag, digest in store.tags().items() if not ATTACHMENT_TAG.fullmatch(tag)]
-    for digest in chain(previous, ancestors(store, [damaged]), _newest(store, tagged), _lying_about(store)):
+    for digest in chain(before, _newest(store, tagged), _lying_about(store)):
         if digest not in seen:
             seen.add(digest)
             yield digest
-
-
-def ancestors(store: Store, digests: Iterable[str]) -> Iterator[str]:
-    """Yield generations and those before them, each once, the nearest first; a damaged one ends its line."""
-    waiting, seen = list(digests), set[str]()
-    while waiting:
-        digest = waiting.pop(0)
-        if digest not in seen:
-            seen.add(digest)
-            yield digest
-            with suppress(*UNREADABLE):
-                waiting += store.load_manifest(digest).generation.parents
 
 
 def _newest(store: Store, digests: Iterable[str]) -> Iterator[str]:
-    found = {}
-    for digest in ancestors(store, digests):
-        with suppress(*UNREADABLE):
-            found[digest] = store.load_manifest(digest).generation.counter
+    found = {loaded.digest: loaded.generation.counter for loaded in store.lineage(digests)}
     yield from sorted(found, key=lambda digest: (-found[digest], digest))
 
 

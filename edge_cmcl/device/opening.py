@@ -9,8 +9,9 @@ from pathlib import Path
 
 from edge_cmcl.bundle import Layout
 from edge_cmcl.bundle.contents import check_digests
+from edge_cmcl.bundle.layout import DAMAGED
 from edge_cmcl.bundle.transfer import opened
-from edge_cmcl.device.intact import UNREADABLE, DamagedGenerationWarning, fallbacks, intact
+from edge_cmcl.device.intact import DamagedGenerationWarning, fallbacks, intact
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.starting import start
 from edge_cmcl.device.store import CURRENT, open_store
@@ -37,7 +38,7 @@ def open_model(store: Path | str, *, threads: int = 0) -> Model:
     try:
         model = start(opened, threads=threads)
         check_digests(model.loaded)
-    except UNREADABLE as error:
+    except DAMAGED as error:
         current = opened.tags()[CURRENT]
         found = next(intact(opened, fallbacks(opened, current)), None)
         if found is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from edge_cmcl.bundle import Layout, Loaded, Store, timestamp
 from edge_cmcl.bundle.documents import Descriptor
+from edge_cmcl.bundle.layout import DAMAGED
 from edge_cmcl.bundle.store_files import discard
 from edge_cmcl.bundle.tags import GENERATION_TAG, free_tag
 from edge_cmcl.bundle.transfer import import_layout
-from edge_cmcl.device.intact import UNREADABLE, fallbacks, intact
+from edge_cmcl.device.intact import fallbacks, intact
 from edge_cmcl.device.trial import begun, noted
 from edge_cmcl.durable import make_folder, storage_errors, sync_folder
-from edge_cmcl.errors import IntegrityError, ModelError, PlatformError
+from edge_cmcl.errors import ModelError, PlatformError
 
 if TYPE_CHECKING:
     from edge_cmcl.bundle.verification import Admitted, Consent
@@ -192,24 +192,7 @@ def generations(store: Layout, *, whole: bool = False) -> list[Loaded]:
         DigestError, FormatError: one is damaged, and `whole` is set.
     """
     own = [d for tag, d in store.tags().items() if tag in (CURRENT, PREVIOUS) or tag.startswith(GENERATION_TAG)]
-    return sorted(lineage(store, own, whole=whole), key=_age, reverse=True)
-
-
-def lineage(store: Layout, digests: Iterable[str], *, whole: bool = False) -> list[Loaded]:
-    """Return generations and those before them that are here, each once; `whole` as in `generations`."""
-    waiting, found = list(digests), dict[str, Loaded]()
-    while waiting:
-        digest = waiting.pop()
-        if digest in found:
-            continue
-        try:
-            found[digest] = store.load_manifest(digest)
-        except IntegrityError:
-            if whole:
-                raise
-        else:
-            waiting += [parent for parent in found[digest].generation.parents if store.has(parent)]
-    return list(found.values())
+    return sorted(store.lineage(own, whole=whole), key=_age, reverse=True)
 
 
 def _in_use(store: Store) -> Loaded | None:
@@ -219,7 +202,7 @@ def _in_use(store: Store) -> Loaded | None:
         return None
     try:
         return store.load_manifest(current)
-    except UNREADABLE:
+    except DAMAGED:
         return next(intact(store, fallbacks(store, current)), None)
 
 

@@ -56,7 +56,7 @@ def used_bound(store: Store, data: Path) -> float:
 
     Old windows are taken with the length that they had when they were learned, as the certificate does.
     """
-    now, then = Model(store.load(CURRENT)), Model(list(store.history(CURRENT))[-1])
+    now, then = Model(store.load(CURRENT)), Model(list(store.lineage([store.tags()[CURRENT]]))[-1])
     shares = []
     with open_pairs(data / FIRST) as pairs:
         for name in SENSORS:

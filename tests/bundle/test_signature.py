@@ -68,7 +68,7 @@ def test_a_signature_is_collected_with_what_it_signs_and_kept_with_what_stays(tm
     first = signed_successor(store, A)
     second = signed_successor(store, A)
     with store.writer():
-        collect(store, store.history("current", "base"), [second])
+        collect(store, store.lineage([store.tags()["current"], store.tags()["base"]]), [second])
     assert set(store.tags()) == {"base", "current", signature_tag(second)}
     assert not store.has(first)
     assert read_signature(store.load("current")) is not None

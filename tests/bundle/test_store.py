@@ -80,27 +80,29 @@ def test_the_same_generation_has_the_same_digest_everywhere(tmp_path: Path) -> N
     assert snapshot(stores[0].root) == snapshot(stores[1].root)
 
 
-def test_history_follows_parents_newest_first_and_through_merges(tmp_path: Path) -> None:
+def test_a_lineage_follows_parents_the_nearest_first_and_through_merges(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
     with store.writer():
         other = store.commit(updated_generation(store, "base", seed=12), ["other"])
         ours = store.load("current")
         merged = updated_generation(store, "current", seed=13).model_copy(update={"parents": (ours.digest, other)})
         store.commit(merged, ["merged"])
-    history = store.history("merged")
+    history = list(store.lineage([store.tags()["merged"]]))
     assert [loaded.generation.counter for loaded in history] == [3, 2, 2, 1]
     assert history[-1].digest == store.tags()["base"]
     assert {loaded.base for loaded in history} == {store.tags()["base"]}
 
 
-def test_history_of_several_generations_has_each_once_and_reads_it_once(
+def test_the_lineage_of_several_generations_has_each_once_and_reads_it_once(
     tmp_path: Path, manifests_read: list[str]
 ) -> None:
     store = make_store(tmp_path / "store")
     with store.writer():
         store.commit(updated_generation(store, "base", seed=12), ["other"])
     manifests_read.clear()
-    found = [loaded.digest for loaded in store.history("other", "current", "base", "current")]
+    found = [
+        loaded.digest for loaded in store.lineage(store.tags()[tag] for tag in ("other", "current", "base", "current"))
+    ]
     assert set(found) == set(store.tags().values())
     assert sorted(manifests_read) == sorted(found)
 
@@ -121,15 +123,17 @@ def test_a_commit_ends_the_generation_tags_of_its_parents_alone(tmp_path: Path) 
     }
 
 
-def test_history_ends_where_a_parent_is_not_present_and_fails_where_it_is_damaged(tmp_path: Path) -> None:
+def test_a_lineage_ends_where_a_parent_is_not_present_or_fails_where_it_is_damaged(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
     base = store.blob_path(store.tags()["base"])
     data = base.read_bytes()
     base.write_bytes(data[:-1] + b" ")
+    current = store.tags()["current"]
     with pytest.raises(DigestError):
-        store.history("current")
+        list(store.lineage([current], whole=True))
+    assert [loaded.generation.counter for loaded in store.lineage([current])] == [2]
     base.unlink()
-    assert [loaded.generation.counter for loaded in store.history("current")] == [2]
+    assert [loaded.generation.counter for loaded in store.lineage([current], whole=True)] == [2]
 
 
 def test_an_unknown_reference_says_what_there_is(tmp_path: Path) -> None:
@@ -354,7 +358,8 @@ def test_a_read_only_store_is_read_but_not_written(read_only: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from edge_cmcl.bundle import Store; from edge_cmcl.errors import StorageError\n"
-        "store = Store.create(Path(sys.argv[1])); store.load('current'); store.history('current'); store.state()\n"
+        "store = Store.create(Path(sys.argv[1])); "
+        "list(store.lineage([store.load('current').digest])); store.state()\n"
         "try:\n    with store.writer(): pass\n"
         "except StorageError as error: print(error.hint)"
     )

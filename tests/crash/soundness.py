@@ -34,8 +34,8 @@ def summary(root: Path) -> Summary:
         return EMPTY
     store = Store(root)
     tags = store.tags()
-    named = [tag for tag in tags if not ATTACHMENT_TAG.fullmatch(tag)]
-    generations = store.history(*named)
+    named = [digest for tag, digest in tags.items() if not ATTACHMENT_TAG.fullmatch(tag)]
+    generations = list(store.lineage(named, whole=True))
     for loaded in generations:
         check_contents(loaded)
     if CURRENT not in tags:
@@ -85,7 +85,9 @@ def garbage(root: Path) -> list[str]:
     needed = set()
     for entry in layout.index().manifests:
         attached = ATTACHMENT_TAG.fullmatch(entry.tag)
-        found = [] if attached else [(each.digest, each.manifest) for each in layout.history(entry.digest)]
+        found = (
+            [] if attached else [(each.digest, each.manifest) for each in layout.lineage([entry.digest], whole=True)]
+        )
         if attached:
             found.append((entry.digest, from_json(Manifest, layout.read(entry), entry.tag)))
         for digest, manifest in found:

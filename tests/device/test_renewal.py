@@ -41,7 +41,7 @@ def displaced(store: Store, machine: Machine, file: Path) -> tuple[float, float]
 
     Old windows are taken with the length that they had when they were learned; see `renewal`.
     """
-    now, base = Model(store.load("current")), Model(list(store.history("current"))[-1])
+    now, base = Model(store.load("current")), Model(list(store.lineage([store.tags()["current"]]))[-1])
     with open_pairs(file) as pairs:
         raw = now.encoder(OLD)(pairs.read(OLD))
     then, later = base.adapter(OLD), now.adapter(OLD)

@@ -108,7 +108,7 @@ def displacements(store: Store, data: Path) -> list[dict[str, Any]]:
 
     Every origin here was learned from all rows of `data`; its adapter then is that of the generation that learned it.
     """
-    history = [Model(loaded) for loaded in store.history("current")]  # newest first
+    history = [Model(loaded) for loaded in store.lineage([store.tags()["current"]])]  # newest first
     now = history[0]
     found = []
     with open_pairs(data) as pairs:

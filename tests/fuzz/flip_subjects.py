@@ -46,9 +46,9 @@ def kinds(layout: Layout) -> Callable[[Path], str]:
             names[document["config"]["digest"][7:]] = "signature config"
             for layer, kind in zip(document["layers"], ("DSSE envelope", "signature keys"), strict=True):
                 names[layer["digest"][7:]] = kind
-    for tag in layout.tags():
+    for tag, digest in layout.tags().items():
         if not ATTACHMENT_TAG.fullmatch(tag):
-            for loaded in layout.history(tag):
+            for loaded in layout.lineage([digest], whole=True):
                 names[loaded.digest[7:]] = "manifest"
                 names[loaded.manifest.config.digest[7:]] = "generation"
                 names |= {layer.digest[7:]: roles[layer.media_type] for layer in loaded.manifest.layers}
