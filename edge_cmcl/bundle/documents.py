@@ -143,14 +143,38 @@ class Reverted(BaseModel):
     reason: Annotated[str, StringConstraints(max_length=1024)] = ""
 
 
-class QueueEntry(BaseModel):
-    """A generation that a remote has not got yet."""
+class Declined(BaseModel):
+    """A promoted generation that the device did not take, and why."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     digest: Digest
-    remote: Annotated[str, StringConstraints(max_length=1024)] = ""
     since: Timestamp
+    reason: Annotated[str, StringConstraints(max_length=1024)] = ""
+
+
+class SyncState(BaseModel):
+    """What a device knows of the remote that it syncs with.
+
+    Attributes:
+        remote: where it is, "" for a device that never synced.
+        sent: generations that the remote has, of those that are here.
+        serial: of the latest decision of the host that was seen; older ones are refused.
+        decided: manifest of that decision, None where none was seen.
+        declined: promoted generations that were not taken, the latest last.
+        reported: when the device last reported, None where it never did.
+        report: digest of what it said then, its time left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    remote: Annotated[str, StringConstraints(max_length=1024)] = ""
+    sent: Annotated[tuple[Digest, ...], Field(max_length=limits.MAX_INDEX_ENTRIES)] = ()
+    serial: Annotated[int, Field(ge=0, le=limits.MAX_INTEGER)] = 0
+    decided: Digest | None = None
+    declined: Annotated[tuple[Declined, ...], Field(max_length=limits.MAX_DECLINED)] = ()
+    reported: Timestamp | None = None
+    report: Digest | None = None
 
 
 class State(BaseModel):
@@ -165,7 +189,7 @@ class State(BaseModel):
         trial: the generation on trial, None when the current one is confirmed.
         reverted: the last generation whose trial failed, None where none did.
         unsigned: generations that were let in without a signature, on request.
-        queue: generations to send, oldest first.
+        sync: what is known of the remote.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -176,8 +200,8 @@ class State(BaseModel):
     highest_counter: Annotated[int, Field(ge=0, le=limits.MAX_INTEGER)] = 0
     trial: Trial | None = None
     reverted: Reverted | None = None
-    unsigned: Annotated[tuple[Digest, ...], Field(max_length=limits.MAX_QUEUE)] = ()
-    queue: Annotated[tuple[QueueEntry, ...], Field(max_length=limits.MAX_QUEUE)] = ()
+    unsigned: Annotated[tuple[Digest, ...], Field(max_length=limits.MAX_INDEX_ENTRIES)] = ()
+    sync: SyncState = SyncState()
 
 
 def to_json(document: BaseModel) -> bytes:

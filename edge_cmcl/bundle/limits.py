@@ -53,7 +53,8 @@ MAX_PARENTS = 64
 MAX_ORIGINS = 256
 """Origins, and likewise references, of one modality."""
 MAX_CERTIFICATES = MAX_MODALITIES * MAX_ORIGINS
-MAX_QUEUE = 4096
+MAX_DECLINED = 16
+"""Promoted generations that a device did not take, the latest ones."""
 
 MAX_EMBEDDING_DIM = 8192
 MAX_WIDTH = 65536

@@ -18,6 +18,13 @@ KEYS = "application/vnd.edge-cmcl.keys.v1+json"
 STATEMENT = "application/vnd.edge-cmcl.statement.v1+json"
 ROTATION = "application/vnd.edge-cmcl.rotation.v1+json"
 
+JUDGEMENT = "application/vnd.edge-cmcl.judgement.v1"
+JUDGEMENT_DOCUMENT = "application/vnd.edge-cmcl.judgement.v1+json"
+REPORT = "application/vnd.edge-cmcl.report.v1"
+REPORT_DOCUMENT = "application/vnd.edge-cmcl.report.v1+json"
+PROMOTION = "application/vnd.edge-cmcl.promotion.v1"
+PROMOTION_DOCUMENT = "application/vnd.edge-cmcl.promotion.v1+json"
+
 ENCODER = "application/vnd.edge-cmcl.encoder.v1+onnx"
 STEP = "application/vnd.edge-cmcl.step.v1+onnx"
 ADAPTER = "application/vnd.edge-cmcl.adapter.v1+safetensors"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
@@ -13,7 +13,7 @@ from edge_cmcl.bundle.canonical import parse
 from edge_cmcl.bundle.documents import Descriptor, Manifest, OwnModel, from_json, to_json
 from edge_cmcl.bundle.envelope import Envelope, envelope_from_json, sign
 from edge_cmcl.bundle.keys import PrivateKey, PublicKey, decode_key
-from edge_cmcl.bundle.layout import Layout, Loaded
+from edge_cmcl.bundle.layout import Loaded
 from edge_cmcl.bundle.media_types import ENVELOPE, KEYS, OCI_EMPTY, OCI_MANIFEST, SIGNATURE, STATEMENT
 from edge_cmcl.bundle.statement import EncodedKey, statement_of
 from edge_cmcl.bundle.store import Store
@@ -66,6 +66,23 @@ def write_signature(
         StorageError: the file system refused.
     """
     envelope = sign(STATEMENT, statement_of(loaded), signers)
+    entry = write_signed(store, SIGNATURE, envelope, signers, rotations, loaded.descriptor)
+    return {signature_tag(loaded.digest): entry}
+
+
+def write_signed(
+    store: Store,
+    artifact_type: str,
+    envelope: Envelope,
+    signers: Sequence[PrivateKey],
+    rotations: Iterable[Envelope],
+    subject: Descriptor,
+) -> Descriptor:
+    """Write an envelope with the keys that have signed it as a manifest about `subject`; return what a tag points to.
+
+    Raises:
+        StorageError: the file system refused.
+    """
     keys = Keys(
         keys=tuple(signer.public.encoded() for signer in signers),
         rotations=tuple(rotations)[-limits.MAX_ROTATIONS :],
@@ -73,13 +90,12 @@ def write_signature(
     layers = ((ENVELOPE, to_json(envelope)), (KEYS, to_json(keys)))
     manifest = Manifest(
         schema_version=2,
-        artifact_type=SIGNATURE,
+        artifact_type=artifact_type,
         config=_put(store, OCI_EMPTY, _EMPTY),
         layers=tuple(_put(store, kind, data) for kind, data in layers),
-        subject=loaded.descriptor,
+        subject=subject,
     )
-    entry = _put(store, OCI_MANIFEST, to_json(manifest)).model_copy(update={"artifact_type": SIGNATURE})
-    return {signature_tag(loaded.digest): entry}
+    return _put(store, OCI_MANIFEST, to_json(manifest)).model_copy(update={"artifact_type": artifact_type})
 
 
 def read_signature(loaded: Loaded, entries: Sequence[Descriptor] | None = None) -> Signature | None:
@@ -100,19 +116,31 @@ def read_signature(loaded: Loaded, entries: Sequence[Descriptor] | None = None) 
     name = f"the signature of {loaded.digest[:19]}"
     if len(found) > 1:
         raise FormatError(f"{name} is there twice", expected=f"one manifest tagged {tag}", got=str(len(found)))
-    manifest = from_json(Manifest, _read(loaded.layout, found[0], name), name)
+    return read_signed(loaded.layout.read, found[0], SIGNATURE, name)
+
+
+def read_signed(read: Callable[[Descriptor], bytes], entry: Descriptor, artifact_type: str, name: str) -> Signature:
+    """Return what `write_signed` wrote, nothing of it verified yet.
+
+    Args:
+        read: returns the bytes of a blob, its size and digest checked (`Layout.read`, or from a remote).
+        entry: the manifest.
+        artifact_type: what it must be.
+        name: what errors call it.
+
+    Raises:
+        DigestError: a blob of it is missing or damaged.
+        FormatError: it breaks its format, is too large, or of another type.
+    """
+    manifest = from_json(Manifest, _read(read, entry, name), name)
     kinds = [layer.media_type for layer in manifest.layers]
-    if manifest.artifact_type != SIGNATURE or kinds != [ENVELOPE, KEYS]:
+    if manifest.artifact_type != artifact_type or kinds != [ENVELOPE, KEYS]:
         raise FormatError(
             f"{name} is another attachment",
-            expected=f"{SIGNATURE} with {ENVELOPE} and {KEYS}",
+            expected=f"{artifact_type} with {ENVELOPE} and {KEYS}",
             got=f"{manifest.artifact_type} with {', '.join(kinds[:3])}",
         )
-    envelope, keys = (_read(loaded.layout, layer, name) for layer in manifest.layers)
-    return _signature(envelope, keys, name)
-
-
-def _signature(envelope: bytes, keys: bytes, name: str) -> Signature:
+    envelope, keys = (_read(read, layer, name) for layer in manifest.layers)
     parse(keys, name, limits.MAX_SIGNATURE_BYTES)
     document = from_json(Keys, keys, f"the keys of {name}")
     public = [decode_key(text, f"the keys of {name}") for text in document.keys]
@@ -134,8 +162,8 @@ def _put(store: Store, media_type: str, data: bytes) -> Descriptor:
     return Descriptor(media_type=media_type, digest=store.put(data), size=len(data))
 
 
-def _read(layout: Layout, descriptor: Descriptor, name: str) -> bytes:
+def _read(read: Callable[[Descriptor], bytes], descriptor: Descriptor, name: str) -> bytes:
     if descriptor.size > limits.MAX_SIGNATURE_BYTES:
         expected = f"at most {limits.MAX_SIGNATURE_BYTES} bytes a document"
         raise FormatError(f"{name} is too large", expected=expected, got=f"{descriptor.size} bytes")
-    return layout.read(descriptor)
+    return read(descriptor)

@@ -17,6 +17,8 @@ from edge_cmcl.errors import EdgeCmclError
 STATE_FILE = "state.json"
 KEYS_FOLDER = "keys"
 TRUST_FILE = "trust.json"
+HELD_OUT_FOLDER = "held-out"
+SYNC_FOLDER = "sync"
 WORK = "work-"
 """What the names of folders begin with in which work is in progress."""
 
@@ -24,7 +26,7 @@ _FILES = (
     *(LAYOUT_FILE, INDEX_FILE, STATE_FILE, LOCK_FILE),
     *(copy_of(Path(name)).name for name in (INDEX_FILE, STATE_FILE)),
 )
-_FOLDERS = ("blobs", KEYS_FOLDER)
+_FOLDERS = ("blobs", KEYS_FOLDER, HELD_OUT_FOLDER, SYNC_FOLDER)
 
 
 def discard(root: Path) -> None:
@@ -55,7 +57,7 @@ def sweep(layout: Layout) -> None:
     with storage_errors(layout.root):
         for folder in layout.root.glob(f"{WORK}*"):
             shutil.rmtree(folder, ignore_errors=True)
-        for parent in (layout.root, layout.blob_path(""), layout.root / KEYS_FOLDER):
+        for parent in (layout.root, *(layout.root / name for name in ("blobs/sha256", KEYS_FOLDER, HELD_OUT_FOLDER))):
             for left in parent.glob(".*.tmp"):
                 left.unlink(missing_ok=True)
     mend(layout.root / INDEX_FILE, index_from_json)

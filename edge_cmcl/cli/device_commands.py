@@ -118,6 +118,15 @@ def update(
     stages: Annotated[
         int, typer.Option("--stages", min=1, max=8, help="Learn from growing parts first; stop where one is refused.")
     ] = 1,
+    hold_back: Annotated[
+        float | None,
+        typer.Option(
+            "--hold-back",
+            min=0.0,
+            max=0.5,
+            help="Share of pairs to judge models by. [default: 0.1 if it syncs, or 0]",
+        ),
+    ] = None,
     max_memory: Annotated[
         float | None, typer.Option("--max-memory", min=1.0, max=1e9, help="MB of its own memory that it may take.")
     ] = None,
@@ -157,8 +166,8 @@ def update(
         report = learn(
             opened, pairs, modality,
             partners=partner, task=task, budget_s=budget, max_drift=max_drift, force=force, renew_stale=renew,
-            stages_wanted=stages, max_memory_bytes=None if max_memory is None else int(max_memory * 1e6),
-            dry_run=dry_run, threads=threads, seed=seed, progress=told,
+            stages_wanted=stages, hold_back=hold_back, dry_run=dry_run, threads=threads, seed=seed, progress=told,
+            max_memory_bytes=None if max_memory is None else int(max_memory * 1e6),
         )  # fmt: skip
     show({**report.as_json(), "warnings": warnings}, describe_update(report), json=json)
 
@@ -202,8 +211,9 @@ def describe_update(report: UpdateReport) -> str:
     moved = [[c["modality"], c["origin"], f"{c['relative']:.3%}"] for c in report.certificate if c["bound"] > 0]
     names = [f"{name} (NEW)" if name in report.learned else name for name in (report.modality, *report.partners)]
     trained = f"{report.epochs} epochs" if report.epochs else CLOSED_FORM
+    kept_back = f"; {report.held_back} more kept back to judge models by" if report.held_back else ""
     lines = [
-        f"{names[0]} with {', '.join(names[1:])}: {report.pairs} pairs; {trained}",
+        f"{names[0]} with {', '.join(names[1:])}: {report.pairs} pairs; {trained}{kept_back}",
         "",
         table(["held-out pairs", "n", "MRR by chance", "before", "after", "95 % interval"], judged),
         MRR,

@@ -169,6 +169,15 @@ def mean_eigenvalue(origins: Iterable[Origin], width: int) -> float:
     return sum(weight * trace for weight, trace in pairs) / total / width if total > 0 else 1.0 / width
 
 
+def covers(have: Iterable[Origin], want: Iterable[Origin]) -> bool:
+    """Whether `have` stands for all that `want` does, each id up to at least the same revision."""
+    stands: dict[str, int] = {}
+    for origin in have:
+        for name, revision in _stands_for(origin).items():
+            stands[name] = max(revision, stands.get(name, -1))
+    return all(_covers(stands, _stands_for(origin)) for origin in want)
+
+
 def _merge_pair(a: Origin, b: Origin, device: str, displacement: Callable[[Origin], float], reference: str) -> Origin:
     total = a.weight + b.weight
     shares = [a.weight / total, b.weight / total]

@@ -1,10 +1,12 @@
-"""Which bundles a device may take in: the policy, without input or output (FORMAT.md, "Generation")."""
+"""Which bundles a device may take in (FORMAT.md, "Generation"). Nothing is written here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from edge_cmcl.bundle import Loaded, State
+from edge_cmcl.bundle.contents import read_origins
+from edge_cmcl.continual.origin import covers
 from edge_cmcl.errors import OlderError, RefusedError, WrongBaseError, WrongDeviceError
 
 
@@ -20,7 +22,7 @@ def check_admissible(bundle: Loaded, state: State, current: Loaded | None, known
     Raises:
         WrongDeviceError: it is bound to other hardware.
         WrongBaseError: it belongs to another project, or continues a base that was never here.
-        RefusedError: it replaces what the device has learned by itself.
+        RefusedError: it lacks something that the device has learned by itself.
         OlderError: it is older than what the device had.
     """
     _check_class(bundle, state)
@@ -66,13 +68,29 @@ def _check_base(bundle: Loaded, known: Sequence[Loaded]) -> None:
 
 
 def _check_continues(bundle: Loaded, current: Loaded) -> None:
-    if current.generation.device_id and current.digest not in bundle.generation.parents:
+    if current.generation.device_id and not continues(bundle, current):
         raise RefusedError(
             "the bundle would replace what this device has learned by itself",
             expected=f"a bundle that continues {_named(current)}",
             got=_named(bundle),
-            hint="`edge-cmcl rollback` to the installed base first, or use another --store",
+            hint="`edge-cmcl sync` sends what it learned to be merged; or `edge-cmcl rollback` to the base first",
         )
+
+
+def continues(bundle: Loaded, current: Loaded) -> bool:
+    """Whether a bundle holds all that the generation `current` has learned: as its child, or as a merge further on.
+
+    Raises:
+        DigestError, FormatError: one of the two is damaged.
+    """
+    if current.digest in bundle.generation.parents:
+        return True
+    known, offered = current.generation.modalities, bundle.generation.modalities
+    return known.keys() <= offered.keys() and all(
+        set(known[name].origins) <= set(offered[name].origins)
+        or covers(read_origins(bundle, name), read_origins(current, name))
+        for name in known
+    )
 
 
 def _check_counter(bundle: Loaded, state: State, current: Loaded, known: Sequence[Loaded]) -> None:

@@ -28,6 +28,7 @@ from edge_cmcl.device.encoders import BATCH, UniversalEncoder
 from edge_cmcl.device.evidence import label_evidence, new_share, pair_evidence, splits_among
 from edge_cmcl.device.features import RunningStatistics, standardise, unit
 from edge_cmcl.device.guard import Failure
+from edge_cmcl.device.held_out import keep_back, usual_share
 from edge_cmcl.device.memory import peak_memory_bytes
 from edge_cmcl.device.model import Model, statistics_of
 from edge_cmcl.device.outcome import PairOutcome
@@ -162,9 +163,9 @@ def _look(
         small = plan if part is pairs else _same_sensors(plan, make_plan(model, part, plan.anchor, plan.partners))
         clock = Clock()
         cache = OutputCache(folder)
-        device = store.state().device_id
-        request = Request(model, part, device, cache, max_drift, False, 0, float("inf"), clock, told)
-        rehearsal = attempt(request, small, folder)
+        state = store.state()
+        request = Request(model, part, state.device_id, cache, max_drift, False, 0, float("inf"), clock, told)
+        rehearsal = attempt(request, keep_back(small, part, usual_share(state))[0], folder)
         memory, seconds, power = peak_memory_bytes(), dict(clock.seconds), meter.read()
         features = _features(model, part, small, cache)
         evidence = [_evidence(model, part, small, features, partner, told) for partner in small.partners]

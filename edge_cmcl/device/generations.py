@@ -9,7 +9,9 @@ from edge_cmcl.bundle import Layout, Loaded, Store
 from edge_cmcl.bundle.collect import Collected, collect
 from edge_cmcl.bundle.contents import check_digests
 from edge_cmcl.bundle.layout import DAMAGED
+from edge_cmcl.device.held_out import drop
 from edge_cmcl.device.intact import fallbacks, intact
+from edge_cmcl.device.outbox import unsent
 from edge_cmcl.device.store import CURRENT, PREVIOUS, generations
 from edge_cmcl.device.trial import noted, released
 from edge_cmcl.errors import ModelError
@@ -75,7 +77,8 @@ def collect_garbage(store: Store, keep: int = KEPT) -> Collected:
     """Remove old generations and what only they need, safely while others read (`bundle.collect`).
 
     Beside the newest ones stay the one in use and the base that it began with, what a failed trial or a rollback
-    returns to, what waits to be sent, and what another process uses just now.
+    returns to, what waits to be sent, and what another process uses just now. Pairs that were kept back go with the
+    last generation that learned from the rest of them.
 
     Args:
         store: the device store.
@@ -87,11 +90,13 @@ def collect_garbage(store: Store, keep: int = KEPT) -> Collected:
     """
     with store.writer():
         state, found = store.state(), generations(store, whole=True)
-        kept = {loaded.digest for loaded in found[: max(keep, 1)]} | {entry.digest for entry in state.queue}
+        kept = {loaded.digest for loaded in found[: max(keep, 1)]} | {loaded.digest for loaded in unsent(store, state)}
         kept.add(store.load(CURRENT).base)  # to install another base, a device has to be able to go back to its own
         if state.trial is not None and state.trial.previous is not None:
             kept.add(state.trial.previous)
-        return collect(store, found, kept)
+        collected = collect(store, found, kept)
+        drop(store, {pair.origin for loaded in generations(store) for pair in loaded.generation.pairs})
+        return collected
 
 
 def _before(store: Store, current: str) -> str:

@@ -91,9 +91,17 @@ def label_scores(windows: Array, texts: Array, labels: NDArray[np.int64]) -> NDA
         texts: (c, d) unit rows, one per label.
         labels: (n,) row of `texts` that is true for each window.
     """
-    similarity = windows @ texts.T
+    return np.asarray(1.0 / label_ranks(windows @ texts.T, labels))
+
+
+def label_ranks(similarity: Array, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the rank (n,), from 1, of each window's true label; ties and NaN as in `metrics.ranks`.
+
+    Args:
+        similarity: (n, c) of each window to each label.
+        labels: (n,) column that is true for each window.
+    """
     true = similarity[np.arange(len(labels)), labels][:, None]
-    # As in `metrics.ranks`: what is not behind is ahead, NaN too.
     behind = (similarity < true).sum(axis=1)
     level = (similarity == true).sum(axis=1) - 1
-    return np.asarray(1.0 / (similarity.shape[1] - behind - level / 2.0))
+    return np.asarray(similarity.shape[1] - behind - level / 2.0)

@@ -1,13 +1,18 @@
 """The continual step: a generation and a recording of a new sensor become the next generation (design.md section 2).
 
 Encode once, find the update space, choose by cross-validation, train, fold in place, certify, judge, commit. Nothing of
-the recording but sketches, statistics and figures stays, and nothing at all if it fails or is interrupted.
+the recording stays but sketches, statistics, figures and the few pairs that are kept back to judge by (`held_out`), and
+nothing at all if it fails or is interrupted.
 """
 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_cmcl.bundle import Store
 from edge_cmcl.bundle.store_files import all_or_nothing
@@ -16,16 +21,18 @@ from edge_cmcl.device.attempt import Attempt, Request, attempt
 from edge_cmcl.device.commit import commit_on_trial
 from edge_cmcl.device.encode import OutputCache
 from edge_cmcl.device.guard import record, refuse
+from edge_cmcl.device.held_out import HeldOutWarning, collected, keep_back, save, usual_share
 from edge_cmcl.device.memory import memory_limit, peak_memory_bytes
-from edge_cmcl.device.next_generation import next_generation, write_modality
+from edge_cmcl.device.next_generation import next_generation, origin_id, write_modality
 from edge_cmcl.device.outcome import pair_records
-from edge_cmcl.device.plan import make_plan
+from edge_cmcl.device.plan import Plan, make_plan
 from edge_cmcl.device.signing import check_signer
 from edge_cmcl.device.stages import stages
 from edge_cmcl.device.starting import start
 from edge_cmcl.device.store import store_bytes
 from edge_cmcl.device.text import TEXT
 from edge_cmcl.device.update_report import Clock, UpdateReport
+from edge_cmcl.errors import DataError, StorageError
 from edge_cmcl.limits import MAX_DRIFT
 from edge_cmcl.progress import Progress, silent
 
@@ -41,6 +48,7 @@ def update(
     max_drift: float = MAX_DRIFT,
     force: bool = False,
     stages_wanted: int = 1,
+    hold_back: float | None = None,
     max_memory_bytes: int | None = None,
     renew_stale: bool = False,
     dry_run: bool = False,
@@ -64,6 +72,8 @@ def update(
         renew_stale: renew the statistics of known sensors that no longer fit the recording (see `renewal`).
         force: commit although the guard found recall or drift wanting; the generation says so.
         stages_wanted: learn from growing parts of the recording first, and stop where the guard refuses one already.
+        hold_back: share of the pairs to keep back, to judge this and later models by (see `held_out`); by default
+            `held_out.usual_share`.
         max_memory_bytes: memory of its own that the process may have meanwhile (`memory.memory_limit`).
         dry_run: do everything but commit.
         threads: CPU threads of one operator; 0 for one per core.
@@ -80,29 +90,45 @@ def update(
     deadline = time.monotonic() + budget_s if budget_s is not None else float("inf")
     clock = Clock()
     with store.writer(), store.scratch() as folder:
-        device = store.state().device_id  # first: a damaged state or key must not cost the training
+        state = store.state()  # first: a damaged state or key must not cost the training
+        device, share = state.device_id, usual_share(state) if hold_back is None else hold_back
         check_signer(store)
         model = start(store, threads=threads)  # without the limit: too little memory is no verdict on a trial
         with memory_limit(max_memory_bytes):
             plan = make_plan(model, pairs, modality, partners, task)
-            report = UpdateReport(modality, plan.partners, tuple(sorted(plan.new)), plan.rows)
+            learned, kept_back = keep_back(plan, pairs, share)
+            report = UpdateReport(modality, plan.partners, tuple(sorted(plan.new)), learned.rows)
             report.learned_before = plan.learned_before
             cache = OutputCache(folder)
             request = Request(model, pairs, device, cache, max_drift, renew_stale, seed, deadline, clock, progress)
-            for part in stages(plan, pairs, stages_wanted):
+            for part in stages(learned, pairs, stages_wanted):
                 report.stages.append(part.rows)
                 work = folder / f"stage-{len(report.stages)}"
                 work.mkdir()
                 done = attempt(request, part, work)
                 _tell(report, done)
                 if not dry_run:
-                    refuse([failure for failure in done.failed if not force or failure.final], part.rows, plan.rows)
+                    refuse([failure for failure in done.failed if not force or failure.final], part.rows, learned.rows)
             if not dry_run:
                 _commit(store, request, done, report)
+                _keep(store, request, plan, kept_back, report)
                 clock.stage("commit")
     report.seconds = clock.seconds
     report.peak_memory_bytes = peak_memory_bytes()
     return report
+
+
+def _keep(store: Store, request: Request, plan: Plan, rows: NDArray[np.bool_], report: UpdateReport) -> None:
+    """Write the pairs that were kept back. The update is committed: failing costs nothing but a judgement."""
+    if not rows.any():
+        return
+    origin = origin_id(request.device, plan.members, plan.task)
+    try:
+        save(store, collected(request.model, request.pairs, plan, rows, origin, request.cache))
+    except (DataError, StorageError) as error:
+        warnings.warn(f"the pairs kept back could not be kept: {error.message}", HeldOutWarning, stacklevel=3)
+    else:
+        report.held_back = int(rows.sum())
 
 
 def _tell(report: UpdateReport, done: Attempt) -> None:

@@ -129,6 +129,7 @@ def within(plan: Plan, pairs: Pairs, rows: NDArray[np.bool_]) -> Plan:
     Raises:
         DataError: there are too few pairs in it.
     """
+    rows = rows if plan.within is None else rows & plan.within
     ids = np.where(rows, plan.ids, -1)
     count = int((ids >= 0).any(axis=0).sum())
     _check_counts(pairs, plan.anchor, plan.partners, ids, count)

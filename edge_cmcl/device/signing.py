@@ -10,8 +10,9 @@ from pathlib import Path
 
 from edge_cmcl.bundle import Layout, Loaded, State, Store, timestamp
 from edge_cmcl.bundle.documents import Descriptor
+from edge_cmcl.bundle.envelope import Envelope
 from edge_cmcl.bundle.keyring import KeyRing
-from edge_cmcl.bundle.keys import read_public_key, short
+from edge_cmcl.bundle.keys import PrivateKey, read_public_key, short
 from edge_cmcl.bundle.signature import Signature, read_signature, signature_tag, write_signature
 from edge_cmcl.bundle.statement import statement_of
 from edge_cmcl.bundle.store_files import KEYS_FOLDER
@@ -67,6 +68,27 @@ def signed(store: Store, loaded: Loaded) -> dict[str, Descriptor]:
         FormatError: its keys are damaged.
         StorageError: the file system refused.
     """
+    key, rotations = _own_key(store)
+    return write_signature(store, loaded, [key], rotations)
+
+
+def signing_key(store: Store) -> tuple[PrivateKey, tuple[Envelope, ...]]:
+    """Return the key with which this device signs, and how it came after others; made where there is none yet.
+
+    Raises:
+        FormatError: its keys are damaged.
+        StoreLockedError, StorageError: it has none, and none can be made.
+    """
+    ring = keyring(store)
+    trust = ring.trust()
+    key = ring.signer(trust)
+    if key is not None:
+        return key, trust.rotations()
+    with store.writer():
+        return _own_key(store)
+
+
+def _own_key(store: Store) -> tuple[PrivateKey, tuple[Envelope, ...]]:
     ring = keyring(store)
     before = ring.trust()
     key, trust = ring.made(before)
@@ -74,7 +96,7 @@ def signed(store: Store, loaded: Loaded) -> dict[str, Descriptor]:
         ring.save(trust)
     else:
         ring.tidy(trust)
-    return write_signature(store, loaded, [key], trust.rotations())
+    return key, trust.rotations()
 
 
 def consent(trust: str | Path, allow_unsigned: bool) -> Consent:

@@ -20,6 +20,7 @@ class UpdateReport:
         partners: what it was aligned with.
         learned: modalities that were new.
         pairs: number of pairs trained on.
+        held_back: number of pairs kept back in the store to judge models by.
         committed: manifest digest of the new generation, "" for a dry run.
         counter: its counter.
         penalty: ridge penalty of new adapters, None where none was new.
@@ -43,6 +44,7 @@ class UpdateReport:
     partners: tuple[str, ...]
     learned: tuple[str, ...]
     pairs: int
+    held_back: int = 0
     committed: str = ""
     counter: int = 0
     penalty: float | None = None

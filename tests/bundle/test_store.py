@@ -20,7 +20,7 @@ from bundle_samples import (
 )
 
 from edge_cmcl.bundle import Layout, State, Store, contents
-from edge_cmcl.bundle.documents import QueueEntry
+from edge_cmcl.bundle.documents import Declined, SyncState
 from edge_cmcl.bundle.store_files import discard
 from edge_cmcl.bundle.twofold import DamagedFileWarning
 from edge_cmcl.errors import (
@@ -224,8 +224,8 @@ def test_a_blob_is_written_once_and_repaired_when_damaged(tmp_path: Path) -> Non
 def test_the_state_is_kept_and_a_new_store_has_the_default_one(tmp_path: Path) -> None:
     store = Store.create(tmp_path / "store")
     assert store.state() == State()
-    entry = QueueEntry(digest="sha256:" + "1" * 64, since="2026-01-02T03:04:05Z")
-    state = State(device_id="device-1", highest_counter=7, queue=(entry,))
+    declined = Declined(digest="sha256:" + "1" * 64, since="2026-01-02T03:04:05Z")
+    state = State(device_id="device-1", highest_counter=7, sync=SyncState(serial=3, declined=(declined,)))
     with store.writer():
         store.save_state(state)
     assert Store(store.root).state() == state

@@ -53,7 +53,7 @@ def test_an_update_commits_one_whole_generation_and_reports_it(machine: Machine,
     check_contents(loaded)
     assert (report.committed, report.counter) == (loaded.digest, 2)
     assert (report.partners, report.learned) == (("current", "vibration", "text"), ("acoustic", "text"))
-    assert report.pairs == 240
+    assert (report.pairs, report.held_back) == (240, 0)
     assert report.bytes_added == store_bytes(store) - size
     assert set(report.seconds) == {"encode", "space", "judge", "train", "fold", "commit"}
     generation = loaded.generation

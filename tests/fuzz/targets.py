@@ -34,10 +34,11 @@ from edge_cmcl import tensors  # noqa: E402
 from edge_cmcl.bundle import Layout, State, payloads, tarball  # noqa: E402
 from edge_cmcl.bundle.canonical import canonical, digest_of, parse  # noqa: E402
 from edge_cmcl.bundle.documents import (  # noqa: E402
+    Declined,
     Index,
     Manifest,
-    QueueEntry,
     Reverted,
+    SyncState,
     Trial,
     from_json,
     sealed,
@@ -217,7 +218,7 @@ def _states() -> list[bytes]:
         trial=Trial(digest=_DIGEST, previous=_DIGEST, since=now),
         reverted=Reverted(digest=_DIGEST, since=now, reason="golden windows"),
         unsigned=(_DIGEST,),
-        queue=(QueueEntry(digest=_DIGEST, remote="r", since=now),),
+        sync=SyncState(remote="r", sent=(_DIGEST,), declined=(Declined(digest=_DIGEST, since=now),)),
     )
     return [state_to_json(full), state_to_json(State())]
 

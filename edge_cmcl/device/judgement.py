@@ -1,0 +1,120 @@
+"""Judging a generation on the pairs that this device kept back (`held_out`): its own, or one that it is offered."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_cmcl.bundle import Layout
+from edge_cmcl.bundle.attested import JudgedPair
+from edge_cmcl.continual.metrics import bootstrap_interval, ranks
+from edge_cmcl.device.features import standardise, unit
+from edge_cmcl.device.held_out import HeldOut, HeldOutWarning, encoder_of, read, saved
+from edge_cmcl.device.judging import label_ranks
+from edge_cmcl.device.model import Model, statistics_of
+from edge_cmcl.device.text import TEXT, label_features
+from edge_cmcl.errors import DataError
+
+Array = NDArray[np.float32]
+Ranks = NDArray[np.float64]
+
+MIN_JUDGED = 5
+"""Fewer pairs say nothing."""
+
+
+def kept_pairs(store: Layout) -> list[HeldOut]:
+    """Return the pairs that the device kept back; files that cannot be read are left out, with a warning.
+
+    Warns:
+        HeldOutWarning: a file cannot be read.
+    """
+    found = []
+    for path in saved(store).values():
+        try:
+            found.append(read(path))
+        except DataError as error:
+            warnings.warn(f"{error.message}: it is left out of the judgement", HeldOutWarning, stacklevel=2)
+    return found
+
+
+def judge(model: Model, kept: Iterable[HeldOut], against: Model | None = None) -> tuple[JudgedPair, ...]:
+    """Return how well `model` finds the partners of pairs that were never trained on.
+
+    A pair of modalities is left out where the model does not know both, encodes one in another way, or has too few.
+
+    Args:
+        model: to be judged.
+        kept: the pairs.
+        against: the generation in use, where another one is judged.
+    """
+    asked = [(held, pair) for held in kept for pair in combinations(held.members, 2)]
+    found = [_judged(model, held, pair, against) for held, pair in asked]
+    return tuple(judged for judged in found if judged is not None)
+
+
+def worse(judged: Iterable[JudgedPair]) -> list[JudgedPair]:
+    """Return the pairs whose MRR fell by more than chance explains, the worst first: the guard's rule."""
+    found = [pair for pair in judged if pair.change is not None and not pair.change[1] >= 0.0]
+    return sorted(found, key=lambda pair: pair.change or (0.0, 0.0))
+
+
+def _judged(model: Model, held: HeldOut, pair: tuple[str, str], against: Model | None) -> JudgedPair | None:
+    found = _ranks(model, held, pair)
+    if found is None:
+        return None
+    after, gallery = found
+    before = _ranks(against, held, pair) if against is not None else None
+    scores = (1.0 / after).mean(axis=0)
+    earlier = None if before is None else (1.0 / before[0]).mean(axis=0)
+    return JudgedPair(
+        modalities=pair,
+        origin=held.origin,
+        n=after.shape[1],
+        gallery=gallery,
+        mrr=float(scores.mean()),
+        recall_at_1=float((after <= 1).mean()),
+        recall_at_10=float((after <= 10).mean()),
+        before=None if earlier is None else float(earlier.mean()),
+        change=None if earlier is None else bootstrap_interval(scores - earlier, None),
+    )
+
+
+def _ranks(model: Model, held: HeldOut, pair: tuple[str, str]) -> tuple[Ranks, int] | None:
+    """Return the ranks (directions, n) of true partners and the gallery's size; None where they cannot be told.
+
+    Against the labels there is one direction: each window's label among all.
+    """
+    if not all(_usable(model, held, name) for name in pair):
+        return None
+    if TEXT in pair:
+        sensor = next(name for name in pair if name != TEXT)
+        labels = np.asarray(held.labels)
+        rows = np.flatnonzero(held.valid[sensor] & (labels >= 0))
+        if len(rows) < MIN_JUDGED:
+            return None
+        texts = unit(label_features(held.label_names) @ model.adapter(TEXT).weight.T)
+        similarity = _embedded(model, held, sensor, rows) @ texts.T
+        return label_ranks(similarity, labels[rows])[None], len(texts)
+    rows = np.flatnonzero(held.valid[pair[0]] & held.valid[pair[1]])
+    if len(rows) < MIN_JUDGED:
+        return None
+    similarity = _embedded(model, held, pair[0], rows) @ _embedded(model, held, pair[1], rows).T
+    return np.stack([ranks(similarity), ranks(similarity.T)]), len(rows)
+
+
+def _usable(model: Model, held: HeldOut, name: str) -> bool:
+    if name not in model.modalities:
+        return False
+    if name == TEXT:
+        return True
+    record = model.record(name)
+    return encoder_of(record) == held.encoders[name] and held.raw[name].shape[1] == record.width
+
+
+def _embedded(model: Model, held: HeldOut, name: str, rows: NDArray[np.int64]) -> Array:
+    adapter = model.adapter(name)
+    return unit(standardise(held.raw[name][rows], statistics_of(adapter)) @ adapter.weight.T)
