@@ -6,7 +6,8 @@ its own recording against all that was known before and the rest of that recordi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,12 @@ DRIFT = "drift"
 
 CLIPPED = "clipped"
 """Of an entry: `clipped_share` of its recording."""
+
+INVERSE_ENERGY = "inverse_energy"
+"""Of an entry: `inverse_energy` of its recording."""
+
+LASTING = (CLIPPED, INVERSE_ENERGY)
+"""What still holds of an entry when the statistics of its modality are no longer those that it was found under."""
 
 MAX_ROWS = 384
 """Windows that an entry is found from, evenly from all parts of a recording: bounds what it adds to an update."""
@@ -78,7 +85,7 @@ def read_calibration(record: ModalityRecord) -> Calibration | None:
     What is normal for one of its origins is normal. A size that only some entries have is left to the smaller ones.
     """
     try:
-        found = [_calibration(entry) for entry in _entries(record).values() if entry.keys() != {CLIPPED}]
+        found = [_calibration(entry) for entry in _entries(record).values() if not entry.keys() <= {*LASTING}]
     except (KeyError, TypeError, ValueError):
         return None  # a free object: what another version wrote there is no reason to fail
     sizes = set.intersection(*(set(each.thresholds) for each in found)) if found else set()
@@ -118,7 +125,7 @@ def calibrated(
     ids = {origin} | {name for each in origins for name in (each.id, *dict(each.absorbed))}
     kept = {name: entry for name, entry in _entries(record).items() if name in ids}
     if renewed:
-        kept = {name: {CLIPPED: entry[CLIPPED]} for name, entry in kept.items() if CLIPPED in entry}
+        kept = {name: lasting(entry) for name, entry in kept.items() if CLIPPED in entry}
     entry = calibrate(recording, origins, statistics)
     entries = {**kept, origin: entry} if entry else kept
     others = {key: value for key, value in record.calibration.items() if key != DRIFT}
@@ -157,7 +164,13 @@ def calibrate(
         "energy": list(range_of(energies)),
         "shift": range_of(shifts)[1],
         CLIPPED: clipped_share(raw, statistics or _statistics(raw)),
+        INVERSE_ENERGY: inverse_energy(raw, statistics or _statistics(raw)),
     }
+
+
+def lasting(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what still holds of an entry under other statistics than those that it was found under."""
+    return {key: value for key, value in entry.items() if key in LASTING}
 
 
 def clipped_share(raw: Array, statistics: Statistics) -> float:
@@ -171,14 +184,49 @@ def clipped_share(raw: Array, statistics: Statistics) -> float:
     return float((over / np.maximum(left, np.finfo(np.float32).tiny)).mean())
 
 
+def inverse_energy(raw: Array, statistics: Statistics) -> float:
+    """Return the mean over windows of 1 / |scores|^2, of `raw` (n, width); a window without any score has none.
+
+    It tells how far a moved mean moves features, which have unit length.
+    """
+    energy = np.square(standard_scores(raw, statistics), dtype=np.float64).sum(axis=1)
+    return float((1.0 / energy[energy > 0]).mean()) if (energy > 0).any() else 0.0
+
+
 def clipped_of(record: ModalityRecord, origin: Origin) -> float | None:
     """Return the `clipped_share` of what is in an origin, None where an entry that tells it is missing."""
+    return _largest(record, origin, CLIPPED)
+
+
+def inverse_energy_of(record: ModalityRecord, origin: Origin) -> float | None:
+    """Return the `inverse_energy` of what is in an origin, None where an entry that tells it is missing."""
+    return _largest(record, origin, INVERSE_ENERGY)
+
+
+def united_calibration(sources: Sequence[tuple[Origin, ModalityRecord]], moved: bool) -> dict[str, dict[str, Any]]:
+    """Return the entries of what several devices learned of one modality, by origin id.
+
+    Args:
+        sources: each origin that is left, with the record of a device that has it.
+        moved: whether statistics are other ones now: then thresholds no longer hold.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for origin, record in sources:
+        entries = _entries(record)
+        for name in (origin.id, *dict(origin.absorbed)):
+            if name in entries:
+                found[name] = lasting(entries[name]) if moved else entries[name]
+    return found
+
+
+def _largest(record: ModalityRecord, origin: Origin, key: str) -> float | None:
     entries = _entries(record)
     names = [name for name, _ in origin.absorbed] or [origin.id]
     try:
-        return max(float(entries[name][CLIPPED]) for name in names)
+        found = max(float(entries[name][key]) for name in names)
     except (KeyError, TypeError, ValueError):
         return None
+    return found if 0.0 <= found < math.inf else None
 
 
 def _entries(record: ModalityRecord) -> dict[str, dict[str, Any]]:

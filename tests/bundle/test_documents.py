@@ -171,7 +171,7 @@ CHANGES: list[dict[str, Any]] = [
     {"parents": []},
     {"base": None},
     {"parents": [DIGEST, DIGEST]},
-    {"parents": [f"sha256:{i:064x}" for i in range(65)]},
+    {"parents": [f"sha256:{i:064x}" for i in range(129)]},
     {"parents": ["sha256:short"]},
     {"modalities": {}},
     {"modalities": []},
