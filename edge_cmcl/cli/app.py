@@ -32,12 +32,14 @@ from edge_cmcl.cli import (
     data_commands,
     demo_commands,
     device_commands,
+    fleet_commands,
     forget_commands,
     generation_commands,
     host_commands,
     key_commands,
     project_commands,
     report_commands,
+    sync_commands,
     use_commands,
 )
 from edge_cmcl.cli.console import show_failure, show_warnings
@@ -55,6 +57,8 @@ _GROUPS = [
     key_commands.app,
     compare_commands.app,
     report_commands.app,
+    sync_commands.app,
+    fleet_commands.app,
     demo_commands.app,
 ]
 

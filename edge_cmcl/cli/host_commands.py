@@ -10,10 +10,10 @@ import typer
 from edge_cmcl.cli.console import progress, show, table, warned
 from edge_cmcl.cli.options import Json, Store, default_store, host_keys, need_host
 from edge_cmcl.cli.outputs import check_bundle
+from edge_cmcl.cli.signers import Key, signers
 from edge_cmcl.cli.terms import CLOSED_FORM, MRR
 
 if TYPE_CHECKING:
-    from edge_cmcl.bundle.envelope import Envelope
     from edge_cmcl.device.evaluate import PairMetrics
 
 app = typer.Typer()
@@ -53,10 +53,7 @@ def train(
 def export(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
     out: Annotated[Path, typer.Option("--out", help="The bundle: a folder, or a tar file.")],
-    key: Annotated[
-        list[Path] | None,
-        typer.Option("--key", help="A private key file to sign with; repeat. [default: this user's own key]"),
-    ] = None,
+    key: Key = None,
     counter: Annotated[
         int | None,
         typer.Option("--counter", min=1, help="Devices refuse lower ones. [default: one more a run; 1 with --key]"),
@@ -66,22 +63,16 @@ def export(
     """Export a run to a signed bundle for devices, parity proven."""
     need_host()
     check_bundle(out)
-    from edge_cmcl.bundle.keyring import own_key
-    from edge_cmcl.bundle.keys import read_private_key
-
-    signers = [read_private_key(path) for path in key or ()]  # before torch is loaded: what is wrong is told at once
-    rotations: tuple[Envelope, ...] = ()
+    signing, rotations = signers(key)  # before torch is loaded: what is wrong is told at once
     from edge_cmcl.host.counting import counter_of
     from edge_cmcl.host.export import export as export_run
     from edge_cmcl.host.run import load_run
 
     loaded = load_run(run)
-    if not signers:
-        own, trust = own_key(host_keys())
-        signers, rotations = [own], trust.rotations()
+    if not key:
         counter = counter or counter_of(host_keys(), loaded.project.name, loaded.run_id)
     with progress() as told:
-        done = export_run(loaded, out, told, counter=counter or 1, signers=signers, rotations=rotations)
+        done = export_run(loaded, out, told, counter=counter or 1, signers=signing, rotations=rotations)
     rows = [[name, difference] for name, difference in done["parity"].items()]
     text = (
         f"{out}: generation {done['counter']}, {', '.join(done['modalities'])}, {done['bytes'] / 1e6:.1f} MB\n\n"
@@ -118,7 +109,7 @@ def evaluate(
                 found += measure(model, pairs, told)
     means = overall(found)
     result = {"target": target, "generation": generation, "pairs": [p.as_json() for p in found], "overall": means}
-    show({**result, "warnings": warnings}, _describe(found, means), json=json)
+    show({**result, "warnings": warnings}, describe_metrics(found, means), json=json)
 
 
 def _run_opener(folder: Path) -> Any:
@@ -128,7 +119,8 @@ def _run_opener(folder: Path) -> Any:
     return exported_model(folder)
 
 
-def _describe(found: list[PairMetrics], means: dict[str, float]) -> str:
+def describe_metrics(found: list[PairMetrics], means: dict[str, float]) -> str:
+    """Return the metrics of an evaluation for people."""
     retrieved = [
         [Path(p.file).name, " - ".join(p.modalities), int(p.metrics["n"])]
         + [_percent(p.metrics[f"recall_at_{k}"]) for k in (1, 5, 10)]

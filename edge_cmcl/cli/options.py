@@ -34,6 +34,11 @@ def default_store() -> Path:
     return _data_folder() / "store"
 
 
+def default_fleet() -> Path:
+    """Return where this user's fleet is when neither --fleet nor EDGE_CMCL_FLEET says so."""
+    return _data_folder() / "fleet"
+
+
 def host_keys() -> Path:
     """Return the folder of the key with which this user's exports are signed, and of those it took the place of."""
     return _data_folder() / "keys"

@@ -1,0 +1,130 @@
+"""`edge-cmcl sync`: a device and its remote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_cmcl.cli.console import progress, show, table, warned
+from edge_cmcl.cli.links import (
+    PATIENCE_S,
+    REMOTE,
+    CaFile,
+    Identity,
+    KnownHosts,
+    Limit,
+    Patience,
+    PlainHttp,
+    remote_at,
+)
+from edge_cmcl.cli.options import Json, Store, default_store
+from edge_cmcl.errors import UsageError
+
+if TYPE_CHECKING:
+    from edge_cmcl.device.syncing import SyncReport
+    from edge_cmcl.sync.push import Item
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: edge-cmcl sync oci://registry.example/machines --limit 50")
+def sync(
+    remote: Annotated[str, typer.Argument(help=f"{REMOTE} [default: that of the last sync]")] = "",
+    show_only: Annotated[
+        bool, typer.Option("--show", help="List every file that would leave this device; send nothing.")
+    ] = False,
+    limit: Limit = None,
+    ca_file: CaFile = None,
+    plain_http: PlainHttp = False,
+    known_hosts: KnownHosts = None,
+    identity: Identity = None,
+    patience: Patience = PATIENCE_S,
+    store: Store = None,
+    json: Json = False,
+) -> None:
+    """Send what this device has learned, and take what the host promoted for it.
+
+    Adapters, sketches, statistics, metrics and signatures are sent; windows and features never are. What the host
+    offers is judged on the pairs that this device kept back, and is on trial afterwards. While the remote is away the
+    device works on, and the next sync sends everything (exit code 6).
+    """
+    from edge_cmcl.bundle.store_files import SYNC_FOLDER
+    from edge_cmcl.device.store import open_store
+    from edge_cmcl.device.syncing import outgoing
+    from edge_cmcl.device.syncing import sync as synchronise
+    from edge_cmcl.durable import make_folder
+
+    opened = open_store(store or default_store())
+    url = remote or opened.state().sync.remote
+    if not url:
+        raise UsageError("this device has not synced yet", expected="edge-cmcl sync REMOTE", got="no remote")
+    make_folder(opened.root / SYNC_FOLDER)
+    work = opened.root / SYNC_FOLDER
+    link = remote_at(url, work, limit, ca_file, plain_http, known_hosts, identity, patience)
+    with link, progress() as told, warned() as warnings:
+        if show_only:
+            items = outgoing(opened, link)
+            shown = {"remote": link.name, "files": [_as_json(item) for item in items], "warnings": warnings}
+            show(shown, _describe_items(items), json=json)
+            return
+        report = synchronise(opened, link, progress=told)
+    show({**report.as_json(), "warnings": warnings}, describe(report), json=json)
+
+
+def describe(report: SyncReport) -> str:
+    """Return what a sync did, for people."""
+    followed = report.followed
+    sent = ", ".join(digest[7:19] for digest in report.sent)
+    lines = [
+        f"sent {len(report.sent)} generations ({sent}), {report.sent_bytes / 1e6:.2f} MB, to {report.remote}"
+        if report.sent
+        else f"nothing new to send to {report.remote}"
+    ]
+    if report.judged:
+        rows = [
+            [" - ".join(each["modalities"]), each["n"], each["gallery"], each["mrr"], each["recall_at_10"]]
+            for each in report.judged
+        ]
+        lines += ["", table(["told of pairs kept back", "n", "gallery", "MRR", "R@10"], rows), ""]
+    if followed.decision is None:
+        lines.append("the host has promoted nothing for this device")
+    else:
+        decision = followed.decision
+        what = f"generation {decision.counter} ({decision.manifest[7:19]}), {decision.stage}"
+        why = f": {followed.reason}" if followed.reason else ""
+        lines.append(f"the host's decision {decision.serial}: {what}: {followed.news}{why}")
+    if followed.received_bytes:
+        lines.append(f"received {followed.received_bytes / 1e6:.2f} MB")
+    return "\n".join(lines)
+
+
+def _as_json(item: Item) -> dict[str, object]:
+    return {
+        "generation": item.generation,
+        "tag": item.tag,
+        "media_type": item.blob.media_type,
+        "digest": item.blob.digest,
+        "bytes": item.blob.size,
+        "there": item.there,
+    }
+
+
+def _describe_items(items: list[Item]) -> str:
+    rows = [
+        [
+            item.generation[7:19],
+            item.blob.media_type,
+            item.blob.digest[7:19],
+            item.blob.size,
+            "there" if item.there else "",
+        ]
+        for item in items
+    ]
+    size = sum(each.blob.size for each in items if not each.there)
+    header = ["generation", "what", "digest", "bytes", "remote"]
+    return f"{table(header, rows)}\n{size / 1e6:.2f} MB would be sent, then a signed judgement and report"
+
+
+def _there(item: Item) -> str:
+    return "has it" if item.there else ""

@@ -1,0 +1,148 @@
+"""The folder of a fleet: a store of the devices' generations, the keys that are trusted, and `fleet.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge_cmcl.bundle import Loaded, Store
+from edge_cmcl.bundle.attested import Promotion
+from edge_cmcl.bundle.documents import sealed, unsealed
+from edge_cmcl.bundle.keyring import KeyRing
+from edge_cmcl.bundle.limits import MAX_DOCUMENT_BYTES
+from edge_cmcl.bundle.reading import read_file
+from edge_cmcl.bundle.store_files import KEYS_FOLDER
+from edge_cmcl.bundle.twofold import copy_of, read_either, write_twice
+from edge_cmcl.durable import make_folder, write_bytes
+from edge_cmcl.errors import ModelError
+from edge_cmcl.host.fleet.state import Device, FleetState
+
+STATE_FILE = "fleet.json"
+
+
+class Fleet:
+    """What a host keeps of its devices, in one folder.
+
+    Args:
+        root: the folder.
+
+    Raises:
+        ModelError: there is no fleet.
+        FormatError: it is damaged.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not (root / "oci-layout").is_file():
+            raise ModelError(
+                f"there is no fleet in {root}",
+                expected="a folder made by `edge-cmcl fleet pull REMOTE`",
+                got="no such folder" if not root.exists() else "something else",
+                hint="pull from the remote that the devices sync with, or name another folder with --fleet",
+            )
+        self.root = root
+        self.store = Store(root)
+        self.ring = KeyRing(root / KEYS_FOLDER)
+
+    @classmethod
+    def create(cls, root: Path) -> Fleet:
+        """Open the fleet at `root`, made where there is none.
+
+        Raises:
+            ModelError: something else is there.
+            StorageError: the file system refused.
+        """
+        Store.create(root)
+        return cls(root)
+
+    def state(self) -> FleetState:
+        """Read what is known.
+
+        Raises:
+            FormatError: `fleet.json` and its copy are damaged.
+        """
+        path = self.root / STATE_FILE
+        if not path.exists() and not copy_of(path).exists():
+            return FleetState()
+        return read_either(path, _state_from_json)
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the fleet for a change: one at a time.
+
+        Raises:
+            StoreLockedError: another process changes it.
+        """
+        with self.store.writer():
+            yield
+
+    def save(self, state: FleetState) -> None:
+        """Replace what concerns all devices; within `changing`.
+
+        Raises:
+            StorageError: the file system refused.
+        """
+        write_twice(self.root / STATE_FILE, sealed(state))
+
+    def devices(self) -> dict[str, Device]:
+        """Return every device by its id.
+
+        Raises:
+            FormatError: what is known of one is damaged.
+        """
+        return {device.device_id: device for device in map(_device, sorted(self._folder.glob("*.json")))}
+
+    def save_device(self, device: Device) -> None:
+        """Replace what is known of one device; within `changing`.
+
+        Raises:
+            StorageError: the file system refused.
+        """
+        make_folder(self._folder)
+        write_bytes(self._folder / f"{device.device_id}.json", sealed(device))
+
+    def named(self, start: str) -> Device:
+        """Return the device whose id begins with `start`.
+
+        Raises:
+            ModelError: there is none, or there are several.
+        """
+        devices = self.devices()
+        found = [start] if start in devices else [each for each in devices if each.startswith(start)]
+        if len(found) != 1:
+            raise ModelError(
+                f"{'several devices begin' if found else 'no device begins'} with {start[:64]!r}",
+                expected="the id of one device, or its first digits",
+                got=", ".join(found[:5]) or f"devices: {', '.join(list(devices)[:10]) or 'none'}",
+                hint="`edge-cmcl fleet list` shows them",
+            )
+        return devices[found[0]]
+
+    def generation(self, ref: str) -> Loaded:
+        """Return the generation `ref`: a tag, a digest or its start, or a device for what it has in use.
+
+        Raises:
+            ModelError: there is none, or there are several.
+            DigestError, FormatError: it is damaged.
+        """
+        found = [device for name, device in self.devices().items() if ref and name.startswith(ref)]
+        return self.store.load(found[0].report.manifest if len(found) == 1 else ref)
+
+    @property
+    def _folder(self) -> Path:
+        return self.root / "devices"
+
+
+def latest_decision(device: Device, for_all: Promotion | None) -> Promotion | None:
+    """Return the decision that a device follows: the later one of its own and that for all."""
+    found = [each for each in (device.decision, for_all) if each is not None]
+    return max(found, key=lambda each: each.serial, default=None)
+
+
+def _state_from_json(data: bytes, name: str) -> FleetState:
+    return unsealed(FleetState, data, name, "restore it from a backup; what devices sent is on the remote")
+
+
+def _device(path: Path) -> Device:
+    hint = f"remove {path.name} and pull again: what the device sent is on the remote"
+    return unsealed(Device, read_file(path, MAX_DOCUMENT_BYTES), str(path), hint)

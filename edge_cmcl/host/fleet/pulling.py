@@ -1,0 +1,301 @@
+"""What devices sent comes to the host: their reports, generations and judgements, each verified by the device's key."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge_cmcl.bundle import Loaded, timestamp
+from edge_cmcl.bundle.attested import Judgement, Report, attested, judgement_tag, report_tag
+from edge_cmcl.bundle.documents import Descriptor, Manifest, from_json
+from edge_cmcl.bundle.generation import Generation, check_manifest, generation_from_json
+from edge_cmcl.bundle.keys import PublicKey, short
+from edge_cmcl.bundle.media_types import REPORT
+from edge_cmcl.bundle.signature import read_signature, read_signed
+from edge_cmcl.bundle.statement import signers_of, statement_of
+from edge_cmcl.bundle.store_files import SYNC_FOLDER
+from edge_cmcl.bundle.transfer import import_layout
+from edge_cmcl.bundle.trust import Trust, following, trusting
+from edge_cmcl.bundle.verification import verified
+from edge_cmcl.device.intact import intact
+from edge_cmcl.errors import IntegrityError, RefusedError, SignatureError, UntrustedKeyError
+from edge_cmcl.host.fleet.fleet import Fleet
+from edge_cmcl.host.fleet.state import MAX_HISTORY, MAX_VERDICTS, Device, Past
+from edge_cmcl.progress import Progress, silent
+from edge_cmcl.sync.attached import blob_reader
+from edge_cmcl.sync.pull import fetch
+from edge_cmcl.sync.push import own_tag
+from edge_cmcl.sync.remote import Remote
+
+_DEVICE = report_tag("")
+
+
+@dataclass
+class Pulled:
+    """What a pull brought.
+
+    Attributes:
+        remote: where from.
+        news: devices with something new.
+        unchanged: how many others there are.
+        strangers: devices whose keys are not trusted here, by id: the fingerprint that they sign with.
+        problems: why what a device sent was not taken, by id.
+        received_bytes: of the blobs that were fetched.
+    """
+
+    remote: str
+    news: list[str] = field(default_factory=list)
+    unchanged: int = 0
+    strangers: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    received_bytes: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it in JSON types."""
+        return vars(self).copy()
+
+
+def pull(
+    fleet: Fleet, remote: Remote, own: PublicKey, trust: Iterable[str] = (), progress: Progress = silent
+) -> Pulled:
+    """Bring what devices sent since the last pull. What is wrong with one device keeps back that one alone.
+
+    Args:
+        fleet: where to.
+        remote: where from.
+        own: key of this host, which signs what it merges.
+        trust: fingerprints of keys, of devices or of whoever exported their base, to be trusted from now on.
+        progress: told how far it is.
+
+    Raises:
+        RemoteError: the remote is away.
+        StoreLockedError, StorageError: the fleet cannot be written.
+    """
+    pulled, wanted = Pulled(remote.name), set(trust)
+    with fleet.changing():
+        state = fleet.state()
+        if state.remote != remote.name:
+            fleet.save(state.model_copy(update={"remote": remote.name}))
+        fleet.ring.save(trusting(fleet.ring.trust(), own, timestamp()))
+        known = fleet.devices()
+        names = [tag.removeprefix(_DEVICE) for tag in remote.tags() if tag.startswith(_DEVICE) and tag != _DEVICE]
+        for done, name in enumerate(names):
+            try:
+                _device(fleet, remote, name, known.get(name), wanted, pulled)
+            except (IntegrityError, RefusedError) as error:
+                pulled.problems[name] = f"{error.message}{f': {error.got}' if error.got else ''}"
+            progress("devices", done + 1, len(names))
+    return pulled
+
+
+def _device(fleet: Fleet, remote: Remote, name: str, known: Device | None, wanted: set[str], pulled: Pulled) -> None:
+    entry = remote.head(report_tag(name))
+    if entry is None:
+        return
+    verdicts = _verdicts(fleet, remote, name, known)
+    if known is not None and known.told == entry.digest:
+        if verdicts is not None:
+            fleet.save_device(known.model_copy(update={"verdicts": verdicts}))
+            pulled.news.append(name)
+        else:
+            pulled.unchanged += 1
+        return
+    trusted = _trusted(fleet, remote, entry, name, known, wanted, pulled)
+    if trusted is None:
+        return
+    report, fingerprint = attested(Report, blob_reader(remote), entry, trusted, timestamp(), f"the report of {name}")
+    if report.device_id != name:
+        raise SignatureError(
+            f"the report of {name} is another device's",
+            expected=name,
+            got=report.device_id or "no device's",
+            hint="somebody moved the tag: look at the remote",
+        )
+    _generation(fleet, remote, report, trusted, wanted, pulled)
+    history = _history(fleet, remote, report, known, trusted)
+    fleet.save_device(
+        Device(
+            device_id=name,
+            fingerprint=fingerprint,
+            told=entry.digest,
+            report=report,
+            seen=timestamp(),
+            history=history,
+            verdicts=verdicts if verdicts is not None else known.verdicts if known else {},
+            decision=known.decision if known else None,
+        )
+    )
+    pulled.news.append(name)
+
+
+def _trusted(
+    fleet: Fleet,
+    remote: Remote,
+    entry: Descriptor,
+    name: str,
+    known: Device | None,
+    wanted: set[str],
+    pulled: Pulled,
+) -> Trust | None:
+    """Return the keys that speak for a device: the one it was first seen with, or what took that one's place.
+
+    One device's key must not speak for another device, however trusted it is. None for a device whose key is unknown.
+    """
+    trust = fleet.ring.trust()
+    signature = read_signed(blob_reader(remote), entry, REPORT, f"the report of {name}")
+    signers = signers_of(signature.envelope, {**trust.public(), **signature.keys}, f"the report of {name}")
+    trust = _wanted(fleet, {signer: key for signer, key in signature.keys.items() if signer in signers}, wanted)
+    if known is None:
+        own = [record for record in trust.keys if record.fingerprint in signers and record.standing == "trusted"]
+        if not own:
+            pulled.strangers[name] = next(iter(signers), "")
+            return None
+        return Trust(keys=tuple(own))
+    own = [record for record in trust.keys if record.fingerprint == known.fingerprint]
+    followed = following(Trust(keys=tuple(own)), signature.rotations, timestamp())
+    if not any(followed.standing(signer) == "trusted" for signer in signers):
+        raise UntrustedKeyError(
+            f"the report of {name} is signed by another key than before",
+            expected=f"{short(known.fingerprint)}, or one that takes its place",
+            got=", ".join(map(short, signers)) or "none that came with it",
+            hint="if the device lost its key, remove its file from the fleet, and trust the new key",
+        )
+    new = [record for record in followed.keys if trust.find(record.fingerprint) is None]
+    if new:
+        fleet.ring.save(following(trust, signature.rotations, timestamp()))
+    return followed
+
+
+def _generation(fleet: Fleet, remote: Remote, report: Report, trusted: Trust, wanted: set[str], pulled: Pulled) -> None:
+    """Bring the generation that a device has in use, and check who has signed it: the device, or this host."""
+    if next(intact(fleet.store, [report.manifest]), None) is not None:
+        _tag(fleet, report)
+        return
+    folder = fleet.root / SYNC_FOLDER / "incoming"
+
+    def told(stage: str, done: int, total: int) -> None:
+        if done == total:
+            pulled.received_bytes += total
+
+    fetch(remote, report.manifest, fleet.store, folder, progress=told)
+
+    def admit(loaded: Loaded) -> None:
+        _check_signed(fleet, loaded, report, trusted, wanted)
+
+    import_layout(folder, fleet.store, tags=[report_tag(report.device_id)], admit=admit)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tag(fleet: Fleet, report: Report) -> None:
+    tag = report_tag(report.device_id)
+    if fleet.store.tags().get(tag) != report.manifest:
+        fleet.store.set_tag(tag, report.manifest)
+
+
+def _check_signed(fleet: Fleet, loaded: Loaded, report: Report, trusted: Trust, wanted: set[str]) -> None:
+    """Check that what a device made is signed by that device.
+
+    What somebody else made, the host's base or a merge, is only let in where a key that is trusted here has signed it.
+    """
+    name = f"generation {loaded.digest[:19]} of {report.device_id}"
+    signature = read_signature(loaded)
+    if signature is None:
+        raise UntrustedKeyError(f"{name} is not signed", expected="a signature by the device", got="none")
+    own = loaded.generation.device_id == report.device_id
+    keys = trusted if own else _wanted(fleet, signature.keys, wanted)
+    signers = verified(signature, statement_of(loaded), keys, name)
+    followed = following(keys, signature.rotations, timestamp())
+    if not any(followed.standing(signer) in ("trusted", "retired") for signer in signers):
+        raise UntrustedKeyError(
+            f"{name} is signed by nobody who may speak for it",
+            expected="the device that made it, or a key that is trusted here",
+            got=", ".join(map(short, signers)) or "keys that did not come with it",
+            hint="trust the key of whoever exported it: `edge-cmcl fleet pull --trust FINGERPRINT`",
+        )
+
+
+def _wanted(fleet: Fleet, keys: Mapping[str, PublicKey], wanted: set[str]) -> Trust:
+    """Return the keys that are trusted, after those of `keys` were added that the user names."""
+    trust = before = fleet.ring.trust()
+    for fingerprint in keys.keys() & wanted:
+        trust = trusting(trust, keys[fingerprint], timestamp())
+    if trust != before:
+        fleet.ring.save(trust)
+    return trust
+
+
+def _history(fleet: Fleet, remote: Remote, report: Report, known: Device | None, trusted: Trust) -> tuple[Past, ...]:
+    """Return the generations that a device had in use, back to what is known already."""
+    older = known.history if known else ()
+    seen, found, waiting = {each.digest for each in older}, list[Past](), [report.manifest]
+    while waiting and len(found) < MAX_HISTORY:
+        digest = waiting.pop(0)
+        if digest in seen:
+            continue
+        seen.add(digest)
+        generation = _document(fleet, remote, digest)
+        if generation is not None:
+            found.append(_past(remote, digest, generation, report.device_id, trusted))
+            waiting += generation.parents
+    every = sorted((*older, *found), key=lambda past: (past.counter, past.created))
+    return tuple(every)[-MAX_HISTORY:]
+
+
+def _past(remote: Remote, digest: str, generation: Generation, device: str, trusted: Trust) -> Past:
+    judgement = _judgement(remote, digest, device, trusted)
+    return Past(
+        digest=digest,
+        counter=generation.counter,
+        created=generation.created,
+        action=generation.action,
+        worst=max((each.relative for each in generation.certificate), default=0.0),
+        judged=judgement.pairs if judgement else (),
+    )
+
+
+def _document(fleet: Fleet, remote: Remote, digest: str) -> Generation | None:
+    """Return the document of a generation, from here or the remote; None where neither has it."""
+    if fleet.store.has(digest):
+        return fleet.store.load_manifest(digest).generation
+    data = remote.manifest(own_tag(digest))
+    if data is None:
+        return None
+    name = f"generation {digest[:19]}"
+    manifest = from_json(Manifest, data, f"manifest {digest[:19]}")
+    generation = generation_from_json(blob_reader(remote)(manifest.config), name)
+    check_manifest(manifest, generation, name)
+    return generation
+
+
+def _verdicts(fleet: Fleet, remote: Remote, name: str, known: Device | None) -> dict[str, Judgement] | None:
+    """Return what a device found of what it was offered, None where nothing of that is new."""
+    if known is None:
+        return None
+    state = fleet.state()
+    offered = [each for each in (known.decision, state.for_all) if each is not None]
+    found = dict(known.verdicts)
+    trust = Trust(keys=tuple(r for r in fleet.ring.trust().keys if r.fingerprint == known.fingerprint))
+    for decision in offered:
+        judgement = _judgement(remote, decision.manifest, name, trust)
+        if judgement is not None and judgement.against is not None:
+            found[decision.manifest] = judgement
+    return None if found == known.verdicts else dict(list(found.items())[-MAX_VERDICTS:])
+
+
+def _judgement(remote: Remote, digest: str, device: str, trusted: Trust) -> Judgement | None:
+    """Return what a device found of a generation, None where it told nothing."""
+    entry = remote.head(judgement_tag(digest, device))
+    if entry is None:
+        return None
+    name = f"the judgement of {device}"
+    judgement, _ = attested(Judgement, blob_reader(remote), entry, trusted, timestamp(), name)
+    if (judgement.manifest, judgement.device_id) != (digest, device):
+        raise SignatureError(
+            f"{name} is of something else",
+            expected=f"{digest[:19]} by {device}",
+            got=f"{judgement.manifest[:19]} by {judgement.device_id}",
+            hint="somebody moved the tag: look at the remote",
+        )
+    return judgement
