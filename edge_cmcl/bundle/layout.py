@@ -18,7 +18,7 @@ from edge_cmcl.bundle.documents import ATTACHMENT_TAG, Descriptor, Index, Manife
 from edge_cmcl.bundle.generation import Generation, check_manifest, generation_from_json
 from edge_cmcl.bundle.media_types import BUNDLE, OCI_MANIFEST
 from edge_cmcl.bundle.reading import missing_blob, open_regular, read_file, verified_chunks
-from edge_cmcl.errors import FormatError, IntegrityError, ModelError, StorageError
+from edge_cmcl.errors import EdgeCmclError, FormatError, IntegrityError, ModelError, StorageError
 
 LAYOUT_FILE = "oci-layout"
 INDEX_FILE = "index.json"
@@ -202,17 +202,20 @@ class Layout:
             hint="give more digits" if found else "`edge-cmcl log` lists the generations",
         )
 
-    def lineage(self, digests: Iterable[str], *, whole: bool = False) -> Iterator[Loaded]:
+    def lineage(
+        self, digests: Iterable[str], *, past: tuple[type[EdgeCmclError], ...] = (IntegrityError,)
+    ) -> Iterator[Loaded]:
         """Yield the generations `digests` and those before them, each once, the nearest first.
 
         A parent that is not here ends its line without an error: an exported bundle comes without its parents.
 
         Args:
             digests: manifest digests.
-            whole: raise for a damaged generation, instead of ending its line there.
+            past: errors that end the line of a generation that cannot be read, instead of being raised. A disk that
+                does not give its bytes is no end of a history unless the caller says so.
 
         Raises:
-            DigestError, FormatError, StorageError: a generation is damaged, and `whole` is set.
+            DigestError, FormatError, StorageError: a generation cannot be read, for another reason than `past`.
         """
         waiting, seen = list(digests), set[str]()
         while waiting:
@@ -222,12 +225,10 @@ class Layout:
             seen.add(digest)
             try:
                 loaded = self.load_manifest(digest)
-            except DAMAGED:
-                if whole:
-                    raise
-            else:
-                yield loaded
-                waiting += [parent for parent in loaded.generation.parents if self.has(parent)]
+            except past:
+                continue
+            yield loaded
+            waiting += [parent for parent in loaded.generation.parents if self.has(parent)]
 
     def _manifest_bytes(self, digest: str) -> bytes:
         path = self.blob_path(digest)

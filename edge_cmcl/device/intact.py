@@ -40,7 +40,7 @@ def fallbacks(store: Store, damaged: str) -> Iterator[str]:
         state = store.state()
     seen = {damaged, state.reverted.digest if state.reverted else ""}
     previous = [state.trial.previous] if state.trial and state.trial.previous else []
-    before = (loaded.digest for loaded in store.lineage([*previous, damaged]))
+    before = (loaded.digest for loaded in store.lineage([*previous, damaged], past=DAMAGED))
     tagged = [digest for tag, digest in store.tags().items() if not ATTACHMENT_TAG.fullmatch(tag)]
     for digest in chain(before, _newest(store, tagged), _lying_about(store)):
         if digest not in seen:
@@ -49,7 +49,7 @@ def fallbacks(store: Store, damaged: str) -> Iterator[str]:
 
 
 def _newest(store: Store, digests: Iterable[str]) -> Iterator[str]:
-    found = {loaded.digest: loaded.generation.counter for loaded in store.lineage(digests)}
+    found = {loaded.digest: loaded.generation.counter for loaded in store.lineage(digests, past=DAMAGED)}
     yield from sorted(found, key=lambda digest: (-found[digest], digest))
 
 

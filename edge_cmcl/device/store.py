@@ -17,7 +17,7 @@ from edge_cmcl.bundle.transfer import import_layout
 from edge_cmcl.device.intact import fallbacks, intact
 from edge_cmcl.device.trial import begun, noted
 from edge_cmcl.durable import make_folder, storage_errors, sync_folder
-from edge_cmcl.errors import ModelError, PlatformError
+from edge_cmcl.errors import IntegrityError, ModelError, PlatformError
 
 if TYPE_CHECKING:
     from edge_cmcl.bundle.verification import Admitted, Consent
@@ -192,7 +192,7 @@ def generations(store: Layout, *, whole: bool = False) -> list[Loaded]:
         DigestError, FormatError: one is damaged, and `whole` is set.
     """
     own = [d for tag, d in store.tags().items() if tag in (CURRENT, PREVIOUS) or tag.startswith(GENERATION_TAG)]
-    return sorted(store.lineage(own, whole=whole), key=_age, reverse=True)
+    return sorted(store.lineage(own, past=() if whole else (IntegrityError,)), key=_age, reverse=True)
 
 
 def _in_use(store: Store) -> Loaded | None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from bundle_samples import (
 
 from edge_cmcl.bundle import Layout, State, Store, contents
 from edge_cmcl.bundle.documents import Declined, SyncState
+from edge_cmcl.bundle.layout import DAMAGED
 from edge_cmcl.bundle.store_files import discard
 from edge_cmcl.bundle.twofold import DamagedFileWarning
 from edge_cmcl.errors import (
@@ -130,10 +132,22 @@ def test_a_lineage_ends_where_a_parent_is_not_present_or_fails_where_it_is_damag
     base.write_bytes(data[:-1] + b" ")
     current = store.tags()["current"]
     with pytest.raises(DigestError):
-        list(store.lineage([current], whole=True))
+        list(store.lineage([current], past=()))
     assert [loaded.generation.counter for loaded in store.lineage([current])] == [2]
     base.unlink()
-    assert [loaded.generation.counter for loaded in store.lineage([current], whole=True)] == [2]
+    assert [loaded.generation.counter for loaded in store.lineage([current], past=())] == [2]
+
+
+def test_a_disk_that_gives_no_bytes_is_no_end_of_a_lineage(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+    current, limits = store.tags()["current"], resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))  # from now on, no file can be opened
+    try:
+        with pytest.raises(StorageError):
+            list(store.lineage([current]))
+        assert list(store.lineage([current], past=DAMAGED)) == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_an_unknown_reference_says_what_there_is(tmp_path: Path) -> None:

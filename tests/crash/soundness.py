@@ -35,7 +35,7 @@ def summary(root: Path) -> Summary:
     store = Store(root)
     tags = store.tags()
     named = [digest for tag, digest in tags.items() if not ATTACHMENT_TAG.fullmatch(tag)]
-    generations = list(store.lineage(named, whole=True))
+    generations = list(store.lineage(named, past=()))
     for loaded in generations:
         check_contents(loaded)
     if CURRENT not in tags:
@@ -85,9 +85,7 @@ def garbage(root: Path) -> list[str]:
     needed = set()
     for entry in layout.index().manifests:
         attached = ATTACHMENT_TAG.fullmatch(entry.tag)
-        found = (
-            [] if attached else [(each.digest, each.manifest) for each in layout.lineage([entry.digest], whole=True)]
-        )
+        found = [] if attached else [(each.digest, each.manifest) for each in layout.lineage([entry.digest], past=())]
         if attached:
             found.append((entry.digest, from_json(Manifest, layout.read(entry), entry.tag)))
         for digest, manifest in found:

@@ -48,7 +48,7 @@ def kinds(layout: Layout) -> Callable[[Path], str]:
                 names[layer["digest"][7:]] = kind
     for tag, digest in layout.tags().items():
         if not ATTACHMENT_TAG.fullmatch(tag):
-            for loaded in layout.lineage([digest], whole=True):
+            for loaded in layout.lineage([digest], past=()):
                 names[loaded.digest[7:]] = "manifest"
                 names[loaded.manifest.config.digest[7:]] = "generation"
                 names |= {layer.digest[7:]: roles[layer.media_type] for layer in loaded.manifest.layers}
