@@ -127,6 +127,10 @@ def update(
             help="Share of pairs to judge models by. [default: 0.1 if it syncs, or 0]",
         ),
     ] = None,
+    sketch_noise: Annotated[
+        float | None,
+        typer.Option("--sketch-noise", min=0.01, help="Hide single windows in what is remembered: epsilon."),
+    ] = None,
     max_memory: Annotated[
         float | None, typer.Option("--max-memory", min=1.0, max=1e9, help="MB of its own memory that it may take.")
     ] = None,
@@ -167,6 +171,7 @@ def update(
             opened, pairs, modality,
             partners=partner, task=task, budget_s=budget, max_drift=max_drift, force=force, renew_stale=renew,
             stages_wanted=stages, hold_back=hold_back, dry_run=dry_run, threads=threads, seed=seed, progress=told,
+            sketch_noise=sketch_noise,
             max_memory_bytes=None if max_memory is None else int(max_memory * 1e6),
         )  # fmt: skip
     show({**report.as_json(), "warnings": warnings}, describe_update(report), json=json)

@@ -20,6 +20,9 @@ MAX_ROWS = 128
 WORKING_ROWS = 512
 """Rows kept while features stream by; up to twice as many features are sketched without any loss."""
 
+PRIVACY_DELTA = 1e-5
+"""Chance with which the guarantee of `noise_deviation` may fail."""
+
 KEPT_ENERGY = 0.999
 """A stored sketch stops at this share of the trace, where that takes fewer than `MAX_ROWS` rows."""
 
@@ -124,6 +127,43 @@ def rescale(sketch: Sketch, factors: NDArray[np.floating]) -> Sketch:
     unseen = max(0.0, sketch.trace - float(np.square(sketch.rows, dtype=np.float64).sum()))
     trace = float(np.square(rows).sum()) + largest * unseen
     return _compress(rows, sketch.n, trace, largest * sketch.delta, MAX_ROWS, kept_energy=1.0)
+
+
+def noise_deviation(n: int, epsilon: float) -> float:
+    """Return the deviation of Gaussian noise for each number of C that makes it (epsilon, 1e-5)-differentially private.
+
+    C. Dwork et al., "Analyze Gauss", STOC 2014: replacing one of n features of unit norm moves C by at most sqrt(2) / n
+    in the Frobenius norm. The guarantee is of C alone: adapters and statistics say something of the data, too.
+
+    Args:
+        n: number of features.
+        epsilon: how much one feature may show, above 0; the smaller, the less.
+    """
+    return float(np.sqrt(2.0) / n * np.sqrt(2.0 * np.log(1.25 / PRIVACY_DELTA)) / epsilon)
+
+
+def noisy(moment: NDArray[np.float64], n: int, deviation: float, rng: np.random.Generator) -> Sketch:
+    """Return a sketch of C + E, E symmetric Gaussian, without what may be nothing but noise.
+
+    Eigenvalues within the noise's own, 2 * deviation * sqrt(d), are dropped, and the others made smaller by what noise
+    adds to them on average (J. Baik and J. Silverstein, 2006: l = t + d s^2 / t); both use nothing but C + E. `delta`
+    holds but for a chance that vanishes with d.
+
+    Args:
+        moment: (d, d), C of n unit features, exact: what a sketch leaves out of it depends on single features.
+        n: number of features.
+        deviation: of each number of E (`noise_deviation`).
+        rng: must be secret and not be used twice: noise that can be drawn again can be averaged away.
+    """
+    d = len(moment)
+    noise = np.triu(rng.normal(0.0, deviation, (d, d)))
+    values, vectors = np.linalg.eigh(moment + noise + np.triu(noise, 1).T)
+    edge = 2.0 * deviation * np.sqrt(d)
+    kept = np.flatnonzero(values > edge)[::-1]
+    true = (values[kept] + np.sqrt(values[kept] ** 2 - edge**2)) / 2.0
+    hidden = max(edge, float((values[kept] - true).max(initial=0.0)))
+    rows = np.sqrt(true)[:, None] * vectors[:, kept].T
+    return _compress(rows, n, 1.0, hidden + edge, MAX_ROWS, kept_energy=1.0)
 
 
 def principal_rows(rows: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

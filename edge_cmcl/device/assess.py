@@ -164,7 +164,7 @@ def _look(
         clock = Clock()
         cache = OutputCache(folder)
         state = store.state()
-        request = Request(model, part, state.device_id, cache, max_drift, False, 0, float("inf"), clock, told)
+        request = Request(model, part, state.device_id, cache, max_drift, False, None, 0, float("inf"), clock, told)
         rehearsal = attempt(request, keep_back(small, part, usual_share(state))[0], folder)
         memory, seconds, power = peak_memory_bytes(), dict(clock.seconds), meter.read()
         features = _features(model, part, small, cache)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_cmcl.bundle.payloads import Adapter
+from edge_cmcl.continual.sketch import Sketch, noise_deviation, noisy
 from edge_cmcl.data import Pairs
 from edge_cmcl.device.drift import calibrated_record
 from edge_cmcl.device.encode import EncodedModality, OutputCache, cache_array, encode
@@ -42,6 +43,7 @@ class Request:
         cache: encoder outputs, shared by all stages.
         max_drift: largest relative displacement bound that the guard lets pass.
         renew_stale: whether statistics of known sensors that no longer fit are renewed.
+        sketch_noise: epsilon of the noise in the sketches of sensors, None for none (`sketch.noisy`).
         seed: of the batch order.
         deadline: `time.monotonic()` at which training stops.
         clock: books where the time goes.
@@ -54,6 +56,7 @@ class Request:
     cache: OutputCache
     max_drift: float
     renew_stale: bool
+    sketch_noise: float | None
     seed: int
     deadline: float
     clock: Clock
@@ -109,23 +112,42 @@ def attempt(request: Request, plan: Plan, folder: Path) -> Attempt:
     clock.stage("judge")
     weights, steps, epochs = fit(session, members, plan.ids, judged, dimensions, **how)
     clock.stage("train")
+    adapters = [
+        _adapter(model, plan, member.name, weight, encoded[member.name])
+        for member, weight in zip(members, weights, strict=True)
+    ]
     learned = [
         learned_modality(
             model, member.name,
             calibrated_record(model, plan, request.pairs, member.name, encoded[member.name], request.device),
-            _adapter(model, plan, member.name, weight, encoded[member.name]),
-            member.sketch, request.device, plan.members, plan.task,
+            adapter,
+            _kept_sketch(request, member, encoded[member.name], adapter), request.device, plan.members, plan.task,
         )
-        for member, weight in zip(members, weights, strict=True)
+        for member, adapter in zip(members, adapters, strict=True)
     ]  # fmt: skip
     # Where time ran out, what is told of held-out pairs is what they said of as many epochs as were done.
     pairs = outcomes(plan, replace(judged, epochs=epochs))
-    adapters = {each.name: each.adapter.weight for each in learned}
     certificates = [certificate for each in learned for certificate in each.certificates]
-    failed = failures(adapters, certificates, pairs, request.max_drift)
+    failed = failures({each.name: each.adapter.weight for each in learned}, certificates, pairs, request.max_drift)
     complete = judged.complete and time.monotonic() < request.deadline
     clock.stage("fold")
     return Attempt(plan, model, statistics, learned, pairs, failed, judged.penalty, epochs, steps, complete)
+
+
+def _kept_sketch(request: Request, member: Member, encoded: EncodedModality, adapter: Adapter) -> Sketch:
+    """Return what is kept of a member's features: their sketch, noise in it where that was asked for.
+
+    It is added here, once, and not when a sketch is sent: what is drawn at every sync could be averaged away. Label
+    names are no secret that noise could keep: they are in the generation themselves.
+    """
+    if request.sketch_noise is None or member.name == TEXT:
+        return member.sketch
+    width, n = adapter.weight.shape[1], member.sketch.n
+    moment = np.zeros((width, width))
+    for rows, features in encoded.features(statistics_of(adapter)):
+        learned = features[encoded.learned[rows]].astype(np.float64)
+        moment += learned.T @ learned / n
+    return noisy(moment, n, noise_deviation(n, request.sketch_noise), np.random.default_rng())
 
 
 def _encode(request: Request, plan: Plan, name: str, folder: Path) -> EncodedModality:

@@ -49,6 +49,7 @@ def update(
     force: bool = False,
     stages_wanted: int = 1,
     hold_back: float | None = None,
+    sketch_noise: float | None = None,
     max_memory_bytes: int | None = None,
     renew_stale: bool = False,
     dry_run: bool = False,
@@ -74,6 +75,7 @@ def update(
         stages_wanted: learn from growing parts of the recording first, and stop where the guard refuses one already.
         hold_back: share of the pairs to keep back, to judge this and later models by (see `held_out`); by default
             `held_out.usual_share`.
+        sketch_noise: epsilon of the noise that hides single windows in what is remembered, None for none.
         max_memory_bytes: memory of its own that the process may have meanwhile (`memory.memory_limit`).
         dry_run: do everything but commit.
         threads: CPU threads of one operator; 0 for one per core.
@@ -100,7 +102,9 @@ def update(
             report = UpdateReport(modality, plan.partners, tuple(sorted(plan.new)), learned.rows)
             report.learned_before = plan.learned_before
             cache = OutputCache(folder)
-            request = Request(model, pairs, device, cache, max_drift, renew_stale, seed, deadline, clock, progress)
+            request = Request(
+                model, pairs, device, cache, max_drift, renew_stale, sketch_noise, seed, deadline, clock, progress
+            )
             for part in stages(learned, pairs, stages_wanted):
                 report.stages.append(part.rows)
                 work = folder / f"stage-{len(report.stages)}"

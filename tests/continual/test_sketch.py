@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_cmcl.continual.sketch import FrequentDirections, Sketch, merge, principal_rows
+from edge_cmcl.continual.sketch import FrequentDirections, Sketch, merge, noise_deviation, noisy, principal_rows
 from edge_cmcl.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -232,3 +232,29 @@ def test_principal_rows_of_nothing_are_none(shape: tuple[int, int]) -> None:
     energies, directions = principal_rows(np.zeros(shape))
     assert energies.shape == (0,)
     assert directions.shape == (0, shape[1])
+
+
+@pytest.mark.parametrize("deviation", [1e-6, 1e-4, 1e-3])
+def test_a_noisy_sketch_keeps_what_stands_out_of_the_noise_and_bounds_the_rest(deviation: float) -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((400, 120)) * np.arange(1, 121) ** -1.0
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    found = noisy(moment(rows), len(rows), deviation, rng)
+    high = gap(moment(rows), found)[1]
+    assert 0.0 < high <= found.delta
+    stand_out = int((np.linalg.eigvalsh(moment(rows)) > 4 * deviation * np.sqrt(120)).sum())
+    assert stand_out <= len(found.rows) <= min(120, 128)
+    assert (found.n, found.trace) == (400, 1.0)
+    true, kept = np.linalg.eigvalsh(moment(rows))[-1], np.linalg.eigvalsh(found.rows.T @ found.rows)[-1]
+    assert kept == pytest.approx(true, abs=4 * deviation * np.sqrt(120) + 1e-3)
+
+
+def test_noise_alone_leaves_a_sketch_without_rows() -> None:
+    found = noisy(np.zeros((60, 60)), 10, 0.01, np.random.default_rng(3))
+    assert len(found.rows) <= 2  # the largest of its eigenvalues lies at the edge, now and then beyond
+    assert found.delta >= 2 * 0.01 * np.sqrt(60)
+
+
+def test_the_noise_is_that_of_the_gaussian_mechanism() -> None:
+    assert noise_deviation(1000, 2.0) == pytest.approx(np.sqrt(2) / 1000 * np.sqrt(2 * np.log(1.25e5)) / 2.0)
+    assert noise_deviation(2000, 2.0) == noise_deviation(1000, 4.0)
