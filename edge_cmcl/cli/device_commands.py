@@ -11,6 +11,7 @@ import typer
 
 from edge_cmcl.cli.console import progress, show, table, warn, warned
 from edge_cmcl.cli.options import Json, Store, default_store
+from edge_cmcl.cli.outputs import check_folder
 from edge_cmcl.cli.terms import CLOSED_FORM, MOVED, MRR, OUTSIDE, STILL
 from edge_cmcl.limits import MAX_DRIFT
 
@@ -55,6 +56,9 @@ def status(
     data: Annotated[
         Path | None, typer.Option("--data", help="Recent windows: tells whether its sensors are as they were learned.")
     ] = None,
+    prometheus: Annotated[
+        Path | None, typer.Option("--prometheus", help="Write it to this file too, for a textfile collector.")
+    ] = None,
     store: Store = None,
     json: Json = False,
 ) -> None:
@@ -80,6 +84,7 @@ def status(
         f"signed by {signed(found)}",
         f"device {found['device_id']}, {found['store_bytes'] / 1e6:.1f} MB in {found['store']}",
         *_trial(found),
+        *_synced(found),
         "",
         table(header, rows),
         MOVED,
@@ -87,10 +92,16 @@ def status(
         table(["pair", "learned from pairs", "held-out MRR", "95 % interval", "MRR by chance"], pairs),
         MRR,
     ]
+    watched: list[Drift] = []
     if data is not None:
         watched, warnings = _watch(opened, data)
         found |= {"drift": [each.as_json() for each in watched], "warnings": warnings}
         lines += ["", describe_drift(watched)]
+    if prometheus is not None:
+        from edge_cmcl.device.exposition import write_exposition
+
+        check_folder(prometheus)
+        write_exposition(prometheus, opened, found, watched)
     show(found, "\n".join(lines), json=json)
 
 
@@ -268,6 +279,15 @@ def _trial(found: dict[str, Any]) -> list[str]:
         failed = found["reverted"]
         lines.append(f"generation {failed['digest'][7:19]} failed its trial at {failed['since']}: {failed['reason']}")
     return lines
+
+
+def _synced(found: dict[str, Any]) -> list[str]:
+    """Return what there is to say of syncs."""
+    known = found["sync"]
+    if known is None:
+        return []
+    left = f"{known['unsent']} generations to send" if known["unsent"] else "everything sent"
+    return [f"syncs with {known['remote']}, reported {known['reported'] or 'never'}: {left}"]
 
 
 def _quality(metrics: dict[str, Any]) -> list[object]:

@@ -66,7 +66,10 @@ def pull(
     folder: Folder = None,
     json: Json = False,
 ) -> None:
-    """Bring what devices sent: reports, generations, judgements. Only devices with a trusted key are taken."""
+    """Bring what devices sent: reports, generations, judgements.
+
+    Only devices whose key is trusted are taken; the others are named with their fingerprints.
+    """
     from edge_cmcl.bundle.keyring import own_key
     from edge_cmcl.errors import IntegrityError
     from edge_cmcl.host.fleet.fleet import Fleet
@@ -95,7 +98,7 @@ def pull(
 
 @fleet.command("list", epilog="Example: edge-cmcl fleet list")
 def list_(folder: Folder = None, json: Json = False) -> None:
-    """List the devices: what they have in use, and when they were last seen."""
+    """List the devices: what is in use there, and when last seen."""
     from edge_cmcl.host.fleet.fleet import Fleet
 
     opened = Fleet(folder or default_fleet())
@@ -124,7 +127,10 @@ def show_(
     folder: Folder = None,
     json: Json = False,
 ) -> None:
-    """Show what one device learned, how well by its own word, and what it found of what it was offered."""
+    """Show what one device learned, and how well by its own word.
+
+    Its generations with what it found on the pairs that it kept back, and of what it was offered.
+    """
     from edge_cmcl.host.fleet.fleet import Fleet
 
     opened = Fleet(folder or default_fleet())
@@ -159,7 +165,7 @@ def evaluate(
     folder: Folder = None,
     json: Json = False,
 ) -> None:
-    """Judge a generation on pairs of the host's own, and remember what was found."""
+    """Judge a generation on pairs of the host's own; remember it."""
     from edge_cmcl.cli.host_commands import describe_metrics
     from edge_cmcl.host.fleet.evaluating import evaluate as judge
     from edge_cmcl.host.fleet.fleet import Fleet
@@ -184,7 +190,10 @@ def merge(
     folder: Folder = None,
     json: Json = False,
 ) -> None:
-    """Make one generation of what several devices have learned from a common base."""
+    """Make one generation of what several devices learned.
+
+    They must have begun with the same base. It is signed, and no device uses it before it is promoted.
+    """
     from edge_cmcl.host.fleet.fleet import Fleet
     from edge_cmcl.host.fleet.merging import merge_devices
 
@@ -226,7 +235,10 @@ def promote(
     folder: Folder = None,
     json: Json = False,
 ) -> None:
-    """Let devices use a generation from their next sync on: some, a share of the fleet (a wave), or all."""
+    """Let devices use a generation from their next sync on.
+
+    Some of them, a share of the fleet (a wave), or all. Each judges it first on the pairs that it kept back.
+    """
     opened = _open(folder)
     link = _link(opened, "", limit, ca_file, plain_http, known_hosts, identity, patience)
     _decide(opened, link, generation, device, share, every, key, "trial" if trial else "release", json)
@@ -248,7 +260,10 @@ def demote(
     folder: Folder = None,
     json: Json = False,
 ) -> None:
-    """Take a generation back: devices that have it in use go back to the one before at their next sync."""
+    """Take a promoted generation back.
+
+    Devices that have it in use go back to the one before at their next sync.
+    """
     opened = _open(folder)
     link = _link(opened, "", limit, ca_file, plain_http, known_hosts, identity, patience)
     _decide(opened, link, generation, device, share, every, key, "withdrawn", json)

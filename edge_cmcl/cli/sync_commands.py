@@ -43,7 +43,7 @@ def sync(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Send what this device has learned, and take what the host promoted for it.
+    """Send what this device learned; take what the host promoted.
 
     Adapters, sketches, statistics, metrics and signatures are sent; windows and features never are. What the host
     offers is judged on the pairs that this device kept back, and is on trial afterwards. While the remote is away the

@@ -152,7 +152,8 @@ def _commit(store: Store, request: Request, done: Attempt, report: UpdateReport)
             encoder = None if each.name == TEXT else model.make_encoder(each.name, plan.records[each.name])
             samples = 0 if each.name == TEXT else pairs.shape(each.name)[0]
             records[each.name] = write_modality(store, model, each, encoder, samples, pairs.label_names)
-        metrics: dict[str, object] = {"update": {"pairs": plan.rows, "epochs": done.epochs, "steps": done.steps}}
+        told = {"pairs": plan.rows, "epochs": done.epochs, "steps": done.steps}
+        metrics: dict[str, object] = {"update": {**told, "seconds": round(sum(request.clock.seconds.values()), 1)}}
         if model.renewed:
             metrics["renewed"] = list(model.renewed)
         if done.failed:

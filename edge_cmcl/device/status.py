@@ -7,6 +7,7 @@ from typing import Any
 
 from edge_cmcl.bundle import State, Store
 from edge_cmcl.device.model import Model
+from edge_cmcl.device.outbox import unsent
 from edge_cmcl.device.signing import keyring, signed_by
 from edge_cmcl.device.starting import current_model
 from edge_cmcl.device.store import store_bytes
@@ -42,6 +43,20 @@ def status(store: Store) -> dict[str, Any]:
             {"modalities": list(pair.modalities), "n": pair.n, "metrics": pair.metrics} for pair in generation.pairs
         ],
         "store_bytes": store_bytes(store),
+        "sync": _sync(store, state),
+    }
+
+
+def _sync(store: Store, state: State) -> dict[str, Any] | None:
+    """Return with whom the device syncs, when it last did, and what is left to send; None where it never did."""
+    if not state.sync.remote:
+        return None
+    declined = [each.model_dump(include={"digest", "since", "reason"}) for each in state.sync.declined]
+    return {
+        "remote": state.sync.remote,
+        "reported": state.sync.reported,
+        "unsent": len(unsent(store, state)),
+        "declined": declined,
     }
 
 
