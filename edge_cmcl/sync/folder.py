@@ -254,10 +254,12 @@ class Folder(Remote):
         if names is None:
             hint = "mount it, or make the folder once by hand: a stick that is not mounted must not fill this disk"
             raise RemoteError(f"{self.name} is away", expected="a folder that exists", got="none", hint=hint)
-        if LAYOUT_FILE not in names and set(names) - _OURS:
+        strangers = sorted(name for name in set(names) - _OURS if not name.startswith("."))
+        if LAYOUT_FILE not in names and strangers:
             hint = "name an empty folder, or one that holds an OCI image layout"
-            strangers = ", ".join(sorted(set(names) - _OURS)[:5])
-            raise FormatError(f"{self.name} is something else", expected=f"{LAYOUT_FILE}", got=strangers, hint=hint)
+            raise FormatError(
+                f"{self.name} is something else", expected=LAYOUT_FILE, got=", ".join(strangers[:5]), hint=hint
+            )
         self._checked = True
 
     def _make(self) -> None:

@@ -49,7 +49,7 @@ class Registry(Remote):
         self._web = Web(address, settings, self._link)
         self._root = f"/v2/{address.path}"
         self._sessions = Sessions(settings.work, self.name)
-        self._chunks = Chunks()
+        self._chunks = Chunks(self._link.burst_bytes)
 
     def head(self, ref: str) -> Descriptor | None:
         """See `Remote.head`."""
