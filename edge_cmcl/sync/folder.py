@@ -53,7 +53,7 @@ class Folder(Remote):
     ) -> None:
         self.name = address.url
         self.moved = lambda count: None
-        self._link = Link(self.name, settings)
+        self.link = Link(self.name, settings)
         self._files = open_files(address, settings)
         self._tags = TagFiles(self._files, self.name)
         self._sessions = Sessions(settings.work, self.name)
@@ -94,7 +94,7 @@ class Folder(Remote):
                 got=digest_of(data),
                 hint=hint,
             )
-        self._link.receive(len(data))
+        self.link.receive(len(data))
         return data
 
     def tags(self) -> list[str]:
@@ -146,7 +146,7 @@ class Folder(Remote):
     def _sent(self, sink: Sink, data: bytes, blob: Descriptor) -> None:
         if not data:
             raise DigestError(f"blob {blob.digest} is damaged", expected=f"{blob.size} bytes", got="fewer")
-        self._link.send(len(data))
+        self.link.send(len(data))
         sink.write(data)
         sink.flush()
 
@@ -177,7 +177,7 @@ class Folder(Remote):
             )
         try:
             for piece in self._files.pieces(path, before):
-                self._link.receive(len(piece))
+                self.link.receive(len(piece))
                 partial.write(piece)
                 self.moved(len(piece))
         except AwayError:
@@ -201,7 +201,7 @@ class Folder(Remote):
                         f"{self.name} lacks a blob of {ref[:80]}", expected=expected, got=blob.digest
                     )
         digest = digest_of(manifest)
-        self._link.send(len(manifest))
+        self.link.send(len(manifest))
         if self._files.size(_blob_path(digest)) != len(manifest):
             self._files.replace(_blob_path(digest), manifest)
         if not ref.startswith("sha256:"):
@@ -244,7 +244,7 @@ class Folder(Remote):
             self._check()
             return action()
 
-        return self._link.step(what, checked)
+        return self.link.step(what, checked)
 
     def _check(self) -> None:
         """Refuse a folder that is not there (a stick that is not mounted), or that is something else."""

@@ -1,4 +1,4 @@
-"""Debian's docker-registry behind TLS and basic auth: trust, credentials, cuts, kills, a full disk, bytes on the wire."""
+"""Debian's docker-registry behind TLS and basic auth: trust, credentials, cuts, kills, a full disk, bytes sent."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bundle_samples import make_store, updated_generation
+from bundle_samples import make_store
 from relay import relaying
 from servers import PASSWORD, USER, RegistryServer, running
-from test_remotes import blob_of
+from sync_samples import blob_of, large_update, new_bytes
 
-from edge_cmcl.bundle import Loaded, Store
+from edge_cmcl.bundle import Store
 from edge_cmcl.errors import RemoteError, UsageError
 from edge_cmcl.sync.connect import connect
 from edge_cmcl.sync.push import push
@@ -39,19 +39,6 @@ def large(tmp_path: Path) -> Path:
     path = tmp_path / "large"
     path.write_bytes(os.urandom(150_000))
     return path
-
-
-def large_update(store: Store) -> Loaded:
-    """An update as large as a real one: an adapter of 256 x 1800 float32, a sketch of 128 x 1800 float16."""
-    with store.writer():
-        generation = updated_generation(store, "current", seed=77)
-        acc = generation.modalities["acc"]
-        adapter, sketch = store.put(os.urandom(4 * 256 * 1800)), store.put(os.urandom(2 * 128 * 1800))
-        acc = acc.model_copy(update={"adapter_blob": adapter, "origins": (*acc.origins[:-1], sketch)})
-        digest = store.commit(
-            generation.model_copy(update={"modalities": {**generation.modalities, "acc": acc}}), ["large"]
-        )
-    return store.load(digest)
 
 
 def test_a_certificate_of_another_authority_is_refused_at_once(shared_registry: RegistryServer) -> None:
@@ -187,7 +174,8 @@ from edge_cmcl.sync.settings import LinkSettings
 url, ca, work, store = sys.argv[1:]
 store = Store(Path(store))
 with connect(url, LinkSettings(ca_file=Path(ca), work=Path(work), bytes_per_s=400_000)) as remote:
-    push(store, [store.load(ref) for ref in ("base", "current", "large")], remote, {"new": store.load("large").descriptor})
+    loaded = [store.load(ref) for ref in ("base", "current", "large")]
+    push(store, loaded, remote, {"new": loaded[-1].descriptor})
 """
 
 
@@ -252,9 +240,7 @@ def test_an_update_takes_its_changed_blobs_on_the_wire_and_a_second_sync_nearly_
 ) -> None:
     update = large_update(store)
     old = [store.load("base"), store.load("current")]
-    known = {layer.digest for loaded in old for layer in loaded.manifest.layers}
-    changed = [update.manifest.config, update.descriptor, *update.manifest.layers]
-    changed_bytes = sum(blob.size for blob in changed if blob.digest not in known)
+    changed_bytes = new_bytes(update, *old)
     tags = {"device-1": update.descriptor}
     with connect(shared_registry.url("wire"), settings(shared_registry)) as remote:
         push(store, old, remote, {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
@@ -12,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from bundle_samples import base_generation, make_store, updated_generation
+from sync_samples import blob_of
 
 from edge_cmcl.bundle import Layout, Loaded, Store
-from edge_cmcl.bundle.documents import Descriptor
 from edge_cmcl.bundle.keys import PrivateKey
 from edge_cmcl.bundle.signature import read_signature, signature_tag, write_signature
 from edge_cmcl.bundle.transfer import import_layout
@@ -25,12 +24,6 @@ from edge_cmcl.sync.push import own_tag, plan, push
 from edge_cmcl.sync.settings import LinkSettings
 
 RemoteAt = Callable[[str], tuple[str, LinkSettings]]
-
-
-def blob_of(data: bytes) -> Descriptor:
-    return Descriptor(
-        media_type="application/octet-stream", digest=f"sha256:{hashlib.sha256(data).hexdigest()}", size=len(data)
-    )
 
 
 def generations(store: Store) -> list[Loaded]:
@@ -196,7 +189,6 @@ def test_two_pushes_at_once_lose_nothing(remote_at: RemoteAt, tmp_path: Path) ->
 
 
 def test_a_cap_on_the_bandwidth_holds_in_both_directions(remote_at: RemoteAt, tmp_path: Path) -> None:
-    import time
 
     data = os.urandom(200_000)
     source = tmp_path / "source"
