@@ -189,7 +189,6 @@ def test_two_pushes_at_once_lose_nothing(remote_at: RemoteAt, tmp_path: Path) ->
 
 
 def test_a_cap_on_the_bandwidth_holds_in_both_directions(remote_at: RemoteAt, tmp_path: Path) -> None:
-
     data = os.urandom(200_000)
     source = tmp_path / "source"
     source.write_bytes(data)
