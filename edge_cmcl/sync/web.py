@@ -243,8 +243,10 @@ def _context(settings: LinkSettings) -> ssl.SSLContext:
 def _finish(response: httpx.Response) -> None:
     """Close an answer. What little is left of it is read first: a connection with unread bytes cannot be kept."""
     deadline, left = time.monotonic() + _REST_S, _MAX_REST_BYTES
+    length = response.headers.get("content-length", "0")
+    skip = response.is_stream_consumed or len(length) > len(str(left))
     with suppress(httpx.HTTPError, httpx.StreamError):
-        for piece in () if response.is_stream_consumed else response.iter_raw(1024):
+        for piece in () if skip else response.iter_raw(1024):
             left -= len(piece)
             if left < 0 or time.monotonic() > deadline:
                 break

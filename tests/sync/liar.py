@@ -1,4 +1,4 @@
-"""A web server that answers as a test tells it, for lies that no real registry tells; it remembers what it was asked."""
+"""A web server that answers as a test tells it, for lies no real registry tells; it remembers what it was asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A registry that lies, floods or leads astray: a clear error each time, in bounded memory, no credentials given away."""
+"""A registry that lies, floods or leads astray: a clear error each time, in bounded memory; no credentials leak."""
 
 from __future__ import annotations
 
