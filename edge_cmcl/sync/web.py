@@ -31,7 +31,8 @@ _MAX_TOKEN_BYTES = 64 * 1024
 _DOCUMENT_S = 120.0
 _MAX_REST_BYTES, _REST_S = 16384, 2.0
 _RESET_WHEN_CLOSED = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-"""The end of a process, a SIGKILL included, must not deliver half a chunk: the registry could not go on after it."""
+"""What has not left this machine when its process ends is thrown away: a chunk that arrives whole, and whose answer
+nobody reads, costs the upload of its blob."""
 
 Body = bytes | Iterable[bytes] | None
 

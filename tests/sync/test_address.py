@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edge_cmcl.errors import UsageError
-from edge_cmcl.sync.address import Address, parse_address
+from edge_cmcl.sync.address import parse_address
 from edge_cmcl.sync.connect import connect
 from edge_cmcl.sync.settings import LinkSettings
 
@@ -66,15 +66,6 @@ def test_a_password_in_an_address_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_address(url)
     assert "s3cret" not in str(caught.value)
-
-
-def test_a_host_of_this_machine_is_known_as_such() -> None:
-    assert [Address("", "oci", host, None, "x").loopback for host in ("localhost", "127.3.4.5", "::1", "host")] == [
-        True,
-        True,
-        True,
-        False,
-    ]
 
 
 def test_a_cap_of_nothing_is_a_usage_error(tmp_path: Path) -> None:
