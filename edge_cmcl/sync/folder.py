@@ -238,6 +238,7 @@ class Folder(Remote):
     def close(self) -> None:
         """See `Remote.close`."""
         self._files.close()
+        self._sessions.close()
 
     def _step(self, what: str, action: Callable[[], T]) -> T:
         def checked() -> T:

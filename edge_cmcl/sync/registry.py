@@ -215,6 +215,7 @@ class Registry(Remote):
     def close(self) -> None:
         """See `Remote.close`."""
         self._web.close()
+        self._sessions.close()
 
     def _manifest_path(self, ref: str) -> str:
         if not (TAG.fullmatch(ref) or _DIGEST.fullmatch(ref)):

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -36,18 +35,21 @@ from edge_cmcl.sync.push import push  # noqa: E402
 from edge_cmcl.sync.settings import LinkSettings  # noqa: E402
 
 ALONE = """
-import resource, sys
+import sys
 from pathlib import Path
 from edge_cmcl.bundle import Store
 from edge_cmcl.sync.connect import connect
 from edge_cmcl.sync.push import push
 from edge_cmcl.sync.settings import LinkSettings
 import edge_cmcl.sync.registry
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+before = peak()
 store = Store(Path(sys.argv[3]))
 with connect(sys.argv[1], LinkSettings(ca_file=Path(sys.argv[2]))) as remote:
     push(store, [store.load("large")], remote, {"alone": store.load("large").descriptor})
-print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+print(peak() - before)
 """
 
 
@@ -99,7 +101,7 @@ def measure(folder: Path, server: RegistryServer, count: int, share: float) -> d
         store = devices[0].store
         push(store, [store.load("base"), store.load("current")], remote, {})
     assert server.process is not None
-    idle = registry_peak(server.process.pid)
+    idle = peak_bytes(server.process.pid)
     for device in devices:
         device.start()
     began = time.monotonic()
@@ -126,9 +128,9 @@ def measure(folder: Path, server: RegistryServer, count: int, share: float) -> d
         "megabytes_per_s": round(total / seconds / 1e6, 1),
         "slowest_device_s": round(max(device.seconds for device in devices), 1),
         "median_device_s": round(median(device.seconds for device in devices), 1),
-        "registry_peak_bytes": registry_peak(server.process.pid),
+        "registry_peak_bytes": peak_bytes(server.process.pid),
         "registry_idle_bytes": idle,
-        "all_devices_peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        "all_devices_peak_bytes": peak_bytes(os.getpid()),
         "one_device_bytes": int(alone.stdout),
         "cpus": os.cpu_count(),
         "load_average_after": os.getloadavg()[0],
@@ -137,7 +139,7 @@ def measure(folder: Path, server: RegistryServer, count: int, share: float) -> d
     }
 
 
-def registry_peak(pid: int) -> int:
+def peak_bytes(pid: int) -> int:
     """Return the largest resident size of a process so far, in bytes."""
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
     return 1024 * int(line.split()[1])

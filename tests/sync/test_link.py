@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,17 +103,44 @@ def test_chunks_shrink_again_when_the_link_turns_slow() -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"remote": "other", "key": "k", "offset": 5}', b"[" * 9000])
 def test_a_session_is_remembered_by_another_process_and_a_damaged_one_is_none(tmp_path: Path, damage: bytes) -> None:
-    Sessions(tmp_path / "work", "there").keep("k", {"offset": 5})
-    assert Sessions(tmp_path / "work", "there").get("k") == {"offset": 5}
-    assert Sessions(tmp_path / "work", "elsewhere").get("k") is None
-    (file,) = (tmp_path / "work").iterdir()
+    def kept(remote: str) -> object:
+        with closing(Sessions(tmp_path / "work", remote)) as sessions:
+            return sessions.get("k")
+
+    with closing(Sessions(tmp_path / "work", "there")) as sessions:
+        sessions.keep("k", {"offset": 5})
+    assert kept("there") == {"offset": 5}
+    assert kept("elsewhere") is None
+    (file,) = (tmp_path / "work").glob("*.json")
     assert file.stat().st_mode & 0o077 == 0
     file.write_bytes(damage)
-    assert Sessions(tmp_path / "work", "there").get("k") is None
-    Sessions(tmp_path / "work", "there").drop("k")
+    assert kept("there") is None
+    with closing(Sessions(tmp_path / "work", "there")) as sessions:
+        sessions.drop("k")
     assert not file.exists()
 
 
+def test_a_second_process_does_not_go_on_with_uploads_of_the_first(tmp_path: Path) -> None:
+    with closing(Sessions(tmp_path / "work", "there")) as first:
+        first.keep("k", {"offset": 5})
+        with closing(Sessions(tmp_path / "work", "there")) as second:
+            assert second.get("k") is None
+            assert second.writer() != first.writer()
+            second.keep("k", {"offset": 7})
+            assert second.get("k") == {"offset": 7}
+        assert first.get("k") == {"offset": 5}
+
+
+def test_a_work_folder_that_cannot_be_written_costs_the_memory_of_uploads_alone(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with closing(Sessions(tmp_path / "file" / "work", "there")) as sessions:
+        sessions.keep("k", {"offset": 5})
+        assert sessions.get("k") == {"offset": 5}
+
+
 def test_a_device_has_one_name_as_a_writer(tmp_path: Path) -> None:
-    names = [Sessions(folder, "there").writer() for folder in (tmp_path / "a", tmp_path / "a", tmp_path / "b")]
+    names = []
+    for folder in (tmp_path / "a", tmp_path / "a", tmp_path / "b"):
+        with closing(Sessions(folder, "there")) as sessions:
+            names.append(sessions.writer())
     assert names[0] == names[1] != names[2]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from bundle_samples import base_generation, make_store, updated_generation
-from sync_samples import blob_of
+from sync_samples import blob_of, large_update
 
 from edge_cmcl.bundle import Layout, Loaded, Store
 from edge_cmcl.bundle.keys import PrivateKey
@@ -186,6 +186,30 @@ def test_two_pushes_at_once_lose_nothing(remote_at: RemoteAt, tmp_path: Path) ->
         names = remote.tags()
     if url.startswith("file:"):
         assert sorted(Layout(tmp_path / "shared-folder").tags()) == names
+
+
+def test_two_syncs_of_one_device_at_once_send_whole_blobs(remote_at: RemoteAt, tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+    update = large_update(store, 0.3)
+    errors: list[BaseException] = []
+    start = threading.Barrier(3)
+
+    def run() -> None:
+        try:
+            with connect(*remote_at("same")) as remote:
+                start.wait(10)
+                push(store, [*generations(store), update], remote, {"new": update.descriptor})
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not errors
+    with connect(*remote_at("host")) as remote:
+        assert fetch(remote, "new", None, tmp_path / "fetched").load(update.digest).digest == update.digest
 
 
 def test_a_cap_on_the_bandwidth_holds_in_both_directions(remote_at: RemoteAt, tmp_path: Path) -> None:
