@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 
@@ -70,8 +72,13 @@ class Liar(ThreadingHTTPServer):
 
 
 @contextmanager
-def lying(answer: Callable[[Request], None]) -> Iterator[Liar]:
+def lying(answer: Callable[[Request], None], certificates: Path | None = None) -> Iterator[Liar]:
+    """Let a liar answer, with TLS where there is a folder of `write_certificates`."""
     server = Liar(answer)
+    if certificates is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificates / "server.crt", certificates / "server.key")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
