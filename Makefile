@@ -16,12 +16,14 @@ DATASETS := utd_mhad sisfall isl_myo sp_sw_har borealtc hydraulic
 
 # Of `make crash`: full, or reduced as in .ci/run.
 CRASH ?= full
+# Of `make links`: full, or reduced as in .ci/run.
+LINKS ?= full
 # Of `make fuzz`: inputs of each parser, made blindly and guided by coverage (needs Python 3.11), and flipped bits.
 EXECUTIONS ?= 200000
 GUIDED ?= 100000
 FLIPS ?= 10000
 
-.PHONY: help demo test bench compare data crash fuzz proof lint clean
+.PHONY: help demo test bench compare data crash fuzz links proof lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -56,7 +58,10 @@ ifneq ($(GUIDED),0)
 	$(ONE_CORE) $(BIN)/python tests/fuzz/parsers.py --guided --executions $(GUIDED)
 endif
 
-proof: fuzz crash ## Run the full fuzzing and crash tests
+links: $(STAMP) ## Push over slow, lossy and broken links in network namespaces (minutes; needs root)
+	EDGE_CMCL_LINKS=$(LINKS) $(ONE_CORE) $(BIN)/python -m pytest tests/links -rP
+
+proof: fuzz crash links ## Run the full fuzzing, crash and link tests
 
 lint: $(STAMP) ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check .

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -37,14 +36,6 @@ class Address:
     port: int | None
     path: str
     user: str = ""
-
-    @property
-    def loopback(self) -> bool:
-        """Whether the host is this machine."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
 
 
 def parse_address(url: str) -> Address:

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from edge_cmcl.bundle.canonical import parse
 from edge_cmcl.errors import FormatError, RemoteError
 from edge_cmcl.sync.link import AwayError
 
@@ -82,15 +83,15 @@ def unwelcome(name: str, got: str) -> RemoteError:
 
 
 def parse_json(data: bytes, name: str, what: str) -> Any:
-    """Return a JSON document.
+    """Return a JSON document of the registry `name`.
 
     Raises:
-        FormatError: it is none.
+        FormatError: it is none, or has more values than any document may have.
     """
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise nonsense(name, what, "JSON", repr(data[:80])) from error
+        return parse(data, what)
+    except FormatError as error:
+        raise nonsense(name, what, error.expected, error.got) from error
 
 
 def _retry_after(response: httpx.Response) -> float:

@@ -53,7 +53,7 @@ class Folder(Remote):
     ) -> None:
         self.name = address.url
         self.moved = lambda count: None
-        self._link = Link(self.name, settings)
+        self.link = Link(self.name, settings)
         self._files = open_files(address, settings)
         self._tags = TagFiles(self._files, self.name)
         self._sessions = Sessions(settings.work, self.name)
@@ -94,7 +94,7 @@ class Folder(Remote):
                 got=digest_of(data),
                 hint=hint,
             )
-        self._link.receive(len(data))
+        self.link.receive(len(data))
         return data
 
     def tags(self) -> list[str]:
@@ -146,7 +146,7 @@ class Folder(Remote):
     def _sent(self, sink: Sink, data: bytes, blob: Descriptor) -> None:
         if not data:
             raise DigestError(f"blob {blob.digest} is damaged", expected=f"{blob.size} bytes", got="fewer")
-        self._link.send(len(data))
+        self.link.send(len(data))
         sink.write(data)
         sink.flush()
 
@@ -177,7 +177,7 @@ class Folder(Remote):
             )
         try:
             for piece in self._files.pieces(path, before):
-                self._link.receive(len(piece))
+                self.link.receive(len(piece))
                 partial.write(piece)
                 self.moved(len(piece))
         except AwayError:
@@ -201,7 +201,7 @@ class Folder(Remote):
                         f"{self.name} lacks a blob of {ref[:80]}", expected=expected, got=blob.digest
                     )
         digest = digest_of(manifest)
-        self._link.send(len(manifest))
+        self.link.send(len(manifest))
         if self._files.size(_blob_path(digest)) != len(manifest):
             self._files.replace(_blob_path(digest), manifest)
         if not ref.startswith("sha256:"):
@@ -238,13 +238,14 @@ class Folder(Remote):
     def close(self) -> None:
         """See `Remote.close`."""
         self._files.close()
+        self._sessions.close()
 
     def _step(self, what: str, action: Callable[[], T]) -> T:
         def checked() -> T:
             self._check()
             return action()
 
-        return self._link.step(what, checked)
+        return self.link.step(what, checked)
 
     def _check(self) -> None:
         """Refuse a folder that is not there (a stick that is not mounted), or that is something else."""
@@ -254,10 +255,12 @@ class Folder(Remote):
         if names is None:
             hint = "mount it, or make the folder once by hand: a stick that is not mounted must not fill this disk"
             raise RemoteError(f"{self.name} is away", expected="a folder that exists", got="none", hint=hint)
-        if LAYOUT_FILE not in names and set(names) - _OURS:
+        strangers = sorted(name for name in set(names) - _OURS if not name.startswith("."))
+        if LAYOUT_FILE not in names and strangers:
             hint = "name an empty folder, or one that holds an OCI image layout"
-            strangers = ", ".join(sorted(set(names) - _OURS)[:5])
-            raise FormatError(f"{self.name} is something else", expected=f"{LAYOUT_FILE}", got=strangers, hint=hint)
+            raise FormatError(
+                f"{self.name} is something else", expected=LAYOUT_FILE, got=", ".join(strangers[:5]), hint=hint
+            )
         self._checked = True
 
     def _make(self) -> None:

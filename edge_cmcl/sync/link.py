@@ -44,6 +44,7 @@ class Link:
     Attributes:
         sent: bytes of payloads sent so far.
         received: bytes of payloads received so far.
+        burst_bytes: what may be sent at once under the cap.
     """
 
     def __init__(self, name: str, settings: LinkSettings) -> None:
@@ -55,6 +56,7 @@ class Link:
         self._began = time.monotonic()
         self._rate = settings.bytes_per_s
         self._free_at = self._began
+        self.burst_bytes = float("inf") if self._rate is None else self._rate * _BURST_S
 
     def step(self, what: str, action: Callable[[], T]) -> T:
         """Return what `action` returns; while it raises AwayError, it is called again, later and later, with jitter.

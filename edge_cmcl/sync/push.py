@@ -58,7 +58,7 @@ def own_tag(digest: str) -> str:
 
 
 def plan(layout: Layout, generations: Sequence[Loaded], remote: Remote) -> list[Item]:
-    """Return everything that generations consist of, in the order in which a push sends it, and what is there already.
+    """Return everything that generations consist of, each once, in the order in which a push sends it.
 
     Of a generation whose parent the remote has, only what the parent has not got is asked for.
 
@@ -72,6 +72,7 @@ def plan(layout: Layout, generations: Sequence[Loaded], remote: Remote) -> list[
         DigestError, FormatError: a manifest here is damaged, or the remote answers nonsense.
     """
     known: set[str] = set()
+    listed: set[str] = set()
     items: list[Item] = []
     for loaded in generations:
         found = remote.head(own_tag(loaded.digest))
@@ -79,11 +80,13 @@ def plan(layout: Layout, generations: Sequence[Loaded], remote: Remote) -> list[
         if not whole:
             known |= _of_parents(layout, loaded, remote, known)
         for blob in _unique(loaded.manifest.config, *loaded.manifest.layers):
-            there = whole or blob.digest in known or remote.has(blob)
-            items.append(Item(blob, loaded.digest, there))
-        items += _attachments(layout, loaded, remote)
+            if blob.digest not in listed:
+                there = whole or blob.digest in known or remote.has(blob)
+                items.append(Item(blob, loaded.digest, there))
+                listed.add(blob.digest)
+        items += _attachments(layout, loaded, remote, listed)
         items.append(Item(loaded.descriptor, loaded.digest, whole, tag=own_tag(loaded.digest)))
-        known |= {loaded.digest, *_digests(loaded)}
+        known.add(loaded.digest)
     return items
 
 
@@ -178,7 +181,7 @@ def _of_parents(layout: Layout, loaded: Loaded, remote: Remote, known: set[str])
     return found
 
 
-def _attachments(layout: Layout, loaded: Loaded, remote: Remote) -> Iterator[Item]:
+def _attachments(layout: Layout, loaded: Loaded, remote: Remote, listed: set[str]) -> Iterator[Item]:
     entries = layout.attachments(loaded.digest)
     if len(entries) > limits.MAX_ATTACHMENTS:
         expected = f"at most {limits.MAX_ATTACHMENTS}"
@@ -188,7 +191,9 @@ def _attachments(layout: Layout, loaded: Loaded, remote: Remote) -> Iterator[Ite
         there = found is not None and found.digest == entry.digest
         manifest = from_json(Manifest, layout.read(entry), f"attachment {entry.tag[:100]}")
         for blob in _unique(manifest.config, *manifest.layers):
-            yield Item(blob, loaded.digest, there or remote.has(blob), attached=True)
+            if blob.digest not in listed:
+                listed.add(blob.digest)
+                yield Item(blob, loaded.digest, there or remote.has(blob), attached=True)
         yield Item(entry, loaded.digest, there, attached=True, tag=entry.tag)
 
 

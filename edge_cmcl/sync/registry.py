@@ -45,15 +45,15 @@ class Registry(Remote):
     def __init__(self, address: Address, settings: LinkSettings) -> None:
         self.name = address.url
         self.moved = lambda count: None
-        self._link = Link(self.name, settings)
-        self._web = Web(address, settings, self._link)
+        self.link = Link(self.name, settings)
+        self._web = Web(address, settings, self.link)
         self._root = f"/v2/{address.path}"
         self._sessions = Sessions(settings.work, self.name)
-        self._chunks = Chunks()
+        self._chunks = Chunks(self.link.burst_bytes)
 
     def head(self, ref: str) -> Descriptor | None:
         """See `Remote.head`."""
-        return self._link.step(f"cannot look up {ref[:80]}", lambda: self._head(ref))
+        return self.link.step(f"cannot look up {ref[:80]}", lambda: self._head(ref))
 
     def _head(self, ref: str) -> Descriptor | None:
         with self._web.open("HEAD", self._manifest_path(ref), (200, 404), headers=_ACCEPT) as response:
@@ -79,7 +79,7 @@ class Registry(Remote):
 
     def manifest(self, ref: str) -> bytes | None:
         """See `Remote.manifest`."""
-        return self._link.step(f"cannot get the manifest {ref[:80]}", lambda: self._manifest(ref))
+        return self.link.step(f"cannot get the manifest {ref[:80]}", lambda: self._manifest(ref))
 
     def _manifest(self, ref: str) -> bytes | None:
         with self._web.open("GET", self._manifest_path(ref), (200, 404), headers=_ACCEPT) as response:
@@ -91,7 +91,7 @@ class Registry(Remote):
         for expected in (ref if ref.startswith("sha256:") else "", claimed):
             if expected and found != expected:
                 raise self._lie(f"manifest {ref[:80]}", expected, found)
-        self._link.received += len(data)
+        self.link.received += len(data)
         return data
 
     def tags(self) -> list[str]:
@@ -101,7 +101,7 @@ class Registry(Remote):
         seen = set[str]()
         while url is not None:
             page = url
-            names, url = self._link.step("cannot list the tags", partial(self._page, page))
+            names, url = self.link.step("cannot list the tags", partial(self._page, page))
             if url in seen or len(found) + len(names) > MAX_TAGS:
                 expected = f"at most {MAX_TAGS} tags, each page once"
                 raise nonsense(
@@ -125,7 +125,7 @@ class Registry(Remote):
 
     def has(self, blob: Descriptor) -> bool:
         """See `Remote.has`."""
-        return self._link.step("cannot look up a blob", lambda: self._has(blob))
+        return self.link.step("cannot look up a blob", lambda: self._has(blob))
 
     def _has(self, blob: Descriptor) -> bool:
         with self._web.open("HEAD", self._blob_path(blob), (200, 404)) as response:
@@ -136,16 +136,16 @@ class Registry(Remote):
         uploads = f"{self._root}/blobs/uploads/"
 
         def make(file: BinaryIO) -> Upload:
-            return Upload(self._web, self._link, uploads, self._sessions, self._chunks, blob, file, self._has)
+            return Upload(self._web, self.link, uploads, self._sessions, self._chunks, blob, file, self._has)
 
-        send_blob(make, self._link, blob, path, self.moved)
+        send_blob(make, self.link, blob, path, self.moved)
 
     def download(self, blob: Descriptor, target: Path) -> None:
         """See `Remote.download`."""
         what = f"cannot get blob {blob.digest[:19]}"
 
         def receive(arriving: Partial) -> None:
-            self._link.step(what, lambda: self._receive(arriving))
+            self.link.step(what, lambda: self._receive(arriving))
 
         arrive(blob, target, self.name, receive)
 
@@ -160,7 +160,7 @@ class Registry(Remote):
                     arriving.restart()
                 self._check_lengths(response, arriving)
                 for piece in response.iter_raw(PIECE_BYTES):
-                    self._link.receive(len(piece))
+                    self.link.receive(len(piece))
                     arriving.write(piece)
                     self.moved(len(piece))
         except AwayError:
@@ -181,11 +181,11 @@ class Registry(Remote):
 
     def put(self, ref: str, manifest: bytes, media_type: str) -> None:
         """See `Remote.put`."""
-        self._link.step(f"cannot put the manifest {ref[:80]}", lambda: self._put(ref, manifest, media_type))
+        self.link.step(f"cannot put the manifest {ref[:80]}", lambda: self._put(ref, manifest, media_type))
 
     def _put(self, ref: str, manifest: bytes, media_type: str) -> None:
         headers = {"Content-Type": media_type}
-        self._link.send(len(manifest))
+        self.link.send(len(manifest))
         with self._web.open(
             "PUT", self._manifest_path(ref), (200, 201, 400, 404), headers=headers, body=manifest, scope="pull,push"
         ) as response:
@@ -202,7 +202,7 @@ class Registry(Remote):
 
     def remove(self, tag: str) -> bool:
         """See `Remote.remove`. Many registries remove manifests alone, with all their tags: those keep the tag."""
-        return self._link.step(f"cannot remove the tag {tag[:80]}", lambda: self._remove(tag))
+        return self.link.step(f"cannot remove the tag {tag[:80]}", lambda: self._remove(tag))
 
     def _remove(self, tag: str) -> bool:
         refused = (400, 403, 404, 405, 501)
@@ -215,6 +215,7 @@ class Registry(Remote):
     def close(self) -> None:
         """See `Remote.close`."""
         self._web.close()
+        self._sessions.close()
 
     def _manifest_path(self, ref: str) -> str:
         if not (TAG.fullmatch(ref) or _DIGEST.fullmatch(ref)):

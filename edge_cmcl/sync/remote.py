@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from edge_cmcl.bundle.documents import Descriptor
 from edge_cmcl.errors import RemoteError
+from edge_cmcl.sync.link import Link
 
 Self = TypeVar("Self", bound="Remote")
 
@@ -26,10 +27,12 @@ class Remote(ABC):
 
     Attributes:
         name: the address as the user wrote it.
+        link: counts the payloads sent and received.
         moved: called with the bytes of a blob that have just arrived, at either side; a caller may set it.
     """
 
     name: str
+    link: Link
     moved: Callable[[int], None]
 
     @abstractmethod

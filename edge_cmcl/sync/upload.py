@@ -2,8 +2,8 @@
 
 Debian's docker-registry (distribution 2.8), measured: what arrived of a chunk before a cut is kept, and then the
 upload cannot be gone on with, because its address holds a signed offset that is no longer right. So on a slow link a
-chunk is one TLS record, which a registry gets whole or not at all; on a fast link, where beginning again costs little,
-chunks grow.
+chunk is one TLS record, which a registry gets whole or not at all; on a fast link, where waiting for the answer to each
+would take most of the time and beginning again costs little, chunks grow.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -25,12 +25,12 @@ from edge_cmcl.errors import DigestError, RemoteError
 from edge_cmcl.sync.answers import nonsense, words_of
 from edge_cmcl.sync.link import Link
 from edge_cmcl.sync.sessions import Sessions
-from edge_cmcl.sync.web import PIECE_BYTES, Web
+from edge_cmcl.sync.web import Web
 
 RECORD_BYTES = 1 << 14
 """The most that TLS puts into one record (RFC 8446, 5.1)."""
 MAX_CHUNK_BYTES = 4 << 20
-_QUICK_S, _SLOW_S = 0.1, 0.4
+_LEAST_WAIT_S = 0.01
 _MAX_STARTS = 20
 _MAX_WRONG = 2
 _RANGE = re.compile(r"(?:bytes=)?0-(\d{1,12})")
@@ -55,26 +55,26 @@ class Session:
 
 
 class Chunks:
-    """How large chunks are, learned from how long they take.
+    """How large chunks are: as small as they can be without waiting for answers longer than sending.
+
+    Args:
+        most: bytes that may be sent at once.
 
     Attributes:
         size: bytes of the next one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: float = MAX_CHUNK_BYTES) -> None:
         self.size = RECORD_BYTES
-        self._round_trip_s = float("inf")
+        self._most = max(RECORD_BYTES, int(min(most, MAX_CHUNK_BYTES)))
 
-    def empty_took(self, seconds: float) -> None:
-        """Note what a request without a chunk took."""
-        self._round_trip_s = min(self._round_trip_s, seconds)
-
-    def took(self, count: int, seconds: float) -> None:
-        """Note what a chunk of `count` bytes took."""
-        seconds -= min(self._round_trip_s, seconds)
-        if seconds < _QUICK_S and count == self.size:
-            self.size = min(2 * self.size, MAX_CHUNK_BYTES)
-        elif seconds > _SLOW_S:
+    def took(self, count: int, seconds: float, wait_s: float) -> None:
+        """Note what a chunk of `count` bytes took, where a request without one takes `wait_s`."""
+        wait_s = max(wait_s, _LEAST_WAIT_S)
+        sending = seconds - wait_s
+        if sending < wait_s and count == self.size:
+            self.size = min(2 * self.size, self._most)
+        elif sending > 4 * wait_s:
             self.size = max(self.size // 2, RECORD_BYTES)
 
     def failed(self) -> None:
@@ -134,11 +134,12 @@ class Upload:
         session = self._session = self._session or self._begun()
         count = min(max(self._chunks.size, session.least), self._blob.size - session.offset)
         data = self._read(session.offset, count)
+        self._link.send(count)
         session.sure = False
         began = time.monotonic()
         last = session.offset + count == self._blob.size
         taken = self._completed(session, data) if last else self._patched(session, data)
-        self._chunks.took(count, time.monotonic() - began)
+        self._chunks.took(count, time.monotonic() - began, self._web.wait_s)
         if not taken:
             self._session = None
             self._sessions.drop(self._blob.digest)
@@ -154,10 +155,8 @@ class Upload:
                 got=f"{_MAX_STARTS} that were cut off",
                 hint="try again on a better link",
             )
-        began = time.monotonic()
         with self._web.open("POST", self._uploads, (202,), body=b"", scope="pull,push") as response:
             url, least = self._next(response), response.headers.get("oci-chunk-min-length", "")
-        self._chunks.empty_took(time.monotonic() - began)
         return Session(url, least=min(int(least[:9]), 1 << 28) if least.isascii() and least.isdigit() else 0)
 
     def _asked(self, session: Session) -> Session | None:
@@ -173,9 +172,8 @@ class Upload:
     def _patched(self, session: Session, data: bytes) -> bool:
         end = session.offset + len(data)
         headers = self._headers(data) | {"Content-Range": f"{session.offset}-{end - 1}"}
-        body = _Paced(data, self._link)
         with self._web.open(
-            "PATCH", session.url, (202, 204, *_GONE), headers=headers, body=body, scope="pull,push"
+            "PATCH", session.url, (202, 204, *_GONE), headers=headers, body=data, scope="pull,push"
         ) as response:
             if response.status_code in _GONE:
                 return False
@@ -189,9 +187,8 @@ class Upload:
 
     def _completed(self, session: Session, data: bytes) -> bool:
         url = f"{session.url}{'&' if '?' in session.url else '?'}digest={self._blob.digest.replace(':', '%3A')}"
-        body = _Paced(data, self._link)
         headers = self._headers(data)
-        with self._web.open("PUT", url, (201, 204, *_GONE), headers=headers, body=body, scope="pull,push") as response:
+        with self._web.open("PUT", url, (201, 204, *_GONE), headers=headers, body=data, scope="pull,push") as response:
             if response.status_code not in _GONE:
                 return True
             said = words_of(response)
@@ -227,20 +224,6 @@ class Upload:
     def _finished(self) -> bool:
         self._sessions.drop(self._blob.digest)
         return True
-
-
-class _Paced:
-    """A body in pieces, each sent when the cap on the bandwidth allows it; may be sent again."""
-
-    def __init__(self, data: bytes, link: Link) -> None:
-        self._data = data
-        self._link = link
-
-    def __iter__(self) -> Iterator[bytes]:
-        for start in range(0, len(self._data), PIECE_BYTES):
-            piece = self._data[start : start + PIECE_BYTES]
-            self._link.send(len(piece))
-            yield piece
 
 
 def send_blob(

@@ -12,7 +12,7 @@ import ssl
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import httpx
 
@@ -29,8 +29,10 @@ PIECE_BYTES = 1 << 16
 _MAX_REDIRECTS = 5
 _MAX_TOKEN_BYTES = 64 * 1024
 _DOCUMENT_S = 120.0
+_MAX_REST_BYTES, _REST_S = 16384, 2.0
 _RESET_WHEN_CLOSED = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-"""The end of a process, a SIGKILL included, must not deliver half a chunk: the registry could not go on after it."""
+"""What has not left this machine when its process ends is thrown away: a chunk that arrives whole, and whose answer
+nobody reads, costs the upload of its blob."""
 
 Body = bytes | Iterable[bytes] | None
 
@@ -42,6 +44,9 @@ class Web:
         address: of the registry.
         settings: TLS and limits.
         link: names the registry.
+
+    Attributes:
+        wait_s: seconds that a request without a body takes, the last ones most.
 
     Raises:
         UsageError: http without TLS was not allowed, or `ca_file` cannot be read.
@@ -55,6 +60,7 @@ class Web:
         host = f"[{address.host}]" if ":" in address.host else address.host
         port = "" if address.port is None else f":{address.port}"
         self.origin = httpx.URL(f"{'http' if plain else 'https'}://{host}{port}")
+        self.wait_s = 0.0
         self._credentials = find_credentials(address.host, address.port)
         self._authorization: str | None = None
         transport = httpx.HTTPTransport(
@@ -158,7 +164,7 @@ class Web:
                 yield response
                 return
             finally:
-                response.close()
+                _finish(response)
                 self._client.cookies.clear()
         raise RemoteError(
             f"{self.name} sends us in circles",
@@ -171,7 +177,12 @@ class Web:
         sent = {"Accept-Encoding": "identity", **headers}
         if self._authorization is not None and self._is_own(url):
             sent["Authorization"] = self._authorization
-        return self._client.send(self._client.build_request(method, url, headers=sent, content=body), stream=True)
+        began = time.monotonic()
+        response = self._client.send(self._client.build_request(method, url, headers=sent, content=body), stream=True)
+        if not body:
+            took = time.monotonic() - began
+            self.wait_s = took if self.wait_s == 0 else (self.wait_s + took) / 2
+        return response
 
     def _is_own(self, url: httpx.URL) -> bool:
         return (url.scheme, url.host, url.port) == (self.origin.scheme, self.origin.host, self.origin.port)
@@ -211,7 +222,7 @@ class Web:
                 raise refusal(response, "GET", self.name)
             answer = parse_json(self.read(response, _MAX_TOKEN_BYTES, "a token"), self.name, "a token")
         finally:
-            response.close()
+            _finish(response)
         token = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
         if not isinstance(token, str) or not token.isascii() or not token.isprintable():
             raise nonsense(self.name, "a token", "a field token or access_token", type(token).__name__)
@@ -228,3 +239,16 @@ def _context(settings: LinkSettings) -> ssl.SSLContext:
         raise UsageError(f"cannot use the authorities in {chosen}", expected=expected, got=str(error)) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def _finish(response: httpx.Response) -> None:
+    """Close an answer. What little is left of it is read first: a connection with unread bytes cannot be kept."""
+    deadline, left = time.monotonic() + _REST_S, _MAX_REST_BYTES
+    length = response.headers.get("content-length", "0")
+    skip = response.is_stream_consumed or len(length) > len(str(left))
+    with suppress(httpx.HTTPError, httpx.StreamError):
+        for piece in () if skip else response.iter_raw(1024):
+            left -= len(piece)
+            if left < 0 or time.monotonic() > deadline:
+                break
+    response.close()
