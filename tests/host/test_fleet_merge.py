@@ -179,7 +179,8 @@ def test_a_pair_that_a_device_learned_again_counts_once_as_it_is_now(fleet: Flee
     later = fleet.teach("later", "acoustic", ["vibration", "text"], fleet.recording(21))
     device = store.state().device_id
     for others in ([*fleet.current("b")], [host.load(merged.digest)]):
-        found = Model(host.load(merge(host, [*others, later]).digest))
+        # By force: this day's sound is clipped so often under the statistics of the first that the bound says little.
+        found = Model(host.load(merge(host, [*others, later], force=True).digest))
         (mine,) = (origin for origin in found.origins("vibration") if origin.device == device)
         assert (mine.revision, mine.sketch.n) == (1, 200)
         (pair,) = (p for p in found.generation.pairs if p.origin == mine.id and "text" not in p.modalities)

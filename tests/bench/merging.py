@@ -1,0 +1,219 @@
+"""How well generations of several devices merge, on real sensors: every candidate, and the product's own merge.
+
+    python tests/bench/merging.py --data FOLDER_OF_PREPARED [--work FOLDER] [--seeds 0 1 2] [--json]
+    python tests/bench/merging.py --devices 10 25 50 100 --data FOLDER_OF_PREPARED
+
+Devices are those of fleets.py. "Different": three devices taught different sensors; R@10 in % of every pair on test
+subjects (UTD-MHAD, 430 candidates) or the test session (ISL, 78), and the largest relative certificate. "Same": two
+devices taught gyro on different subjects. Their held-out repetitions are ranked by R@1 (54 candidates; R@10 is 100 %
+for all), those of subjects that no device has met by R@10 (430). The ridge was chosen with seeds 3 and 4.
+With --devices it measures time and memory of a merge of so many devices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from fleets import fleet
+from merge_candidates import CANDIDATES, from_features
+from merge_cost import cost
+from numpy.typing import NDArray
+
+from edge_cmcl.bundle import Store
+from edge_cmcl.bundle.payloads import Adapter
+from edge_cmcl.continual.certificate import certify
+from edge_cmcl.continual.metrics import retrieval
+from edge_cmcl.continual.origin import union
+from edge_cmcl.data import open_pairs
+from edge_cmcl.device.features import standardise, unit
+from edge_cmcl.device.model import Model, statistics_of
+from edge_cmcl.device.store import CURRENT
+from edge_cmcl.host.fleet import merge
+
+DIFFERENT = ("gyro", "depth", "emg")
+SAME = ("a", "b")
+UTD, ISL = "utd_mhad/test.safetensors", "isl_myo/test.safetensors"
+PAIRS = {
+    "acc-skeleton": ("acc", "skeleton", UTD),
+    "acc-gyro": ("acc", "gyro", UTD),
+    "depth-skeleton": ("depth", "skeleton", UTD),
+    "acc-emg": ("acc", "emg", ISL),
+}
+OWN = {"acc-skeleton": "base", "acc-gyro": "gyro", "depth-skeleton": "depth", "acc-emg": "emg"}
+REFERENCES = {"different": "one after another", "same": "both at once"}
+
+Adapters = Mapping[str, Adapter]
+Figures = dict[str, float]
+
+
+class Bench:
+    """Devices of one seed, and embeddings of test windows under any adapters.
+
+    Args:
+        data: prepared data sets.
+        work: where devices and encoder outputs are kept.
+        seed: of the base and of the updates.
+    """
+
+    def __init__(self, data: Path, work: Path, seed: int) -> None:
+        self.data = data
+        self.work = work
+        self.stores = fleet(data, work, seed)
+        self.models = {name: Model(store.load(CURRENT)) for name, store in self.stores.items()}
+        self.base = self.models["base"]
+
+    def adapters(self, device: str) -> dict[str, Adapter]:
+        """Return the adapters of a device's generation."""
+        return adapters_of(self.models[device])
+
+    def recall(self, adapters: Adapters, a: str, b: str, file: str, k: int = 10) -> float:
+        """Return R@k in % of the pair (a, b) in `file`."""
+        embedded = [self.embed(adapters[name], name, file) for name in (a, b)]
+        return 100 * retrieval(*embedded)[f"recall_at_{k}"]
+
+    def embed(self, adapter: Adapter, name: str, file: str) -> NDArray[np.float32]:
+        """Return unit embeddings of one sensor of `file`."""
+        return unit(standardise(self.raw(name, file), statistics_of(adapter)) @ adapter.weight.T)
+
+    def raw(self, name: str, file: str) -> NDArray[np.float32]:
+        """Return a copy of the encoder's outputs, which are kept: the universal encoder is the same for all seeds."""
+        path = self.work / "raw" / f"{name}-{file.replace('/', '-')}.npy"
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            model = next(model for model in self.models.values() if name in model.modalities)
+            with open_pairs((self.work if file.startswith("halves") else self.data) / file) as pairs:
+                np.save(path, model.encoder(name)(pairs.read(name)))
+        return np.asarray(np.load(path), dtype=np.float32)
+
+    def drift(self, adapters: Adapters, name: str, devices: Sequence[str]) -> float:
+        """Return the largest relative certificate of a sensor whose statistics are the same everywhere."""
+        models = [self.models[device] for device in devices]
+        found = []
+        for origin in union(*(model.origins(name) for model in models)):
+            holder = next(m for m in models if origin.reference in {o.reference for o in m.origins(name)})
+            learned = holder.reference(origin.reference)
+            found.append(certify(name, origin.id, origin.sketch, adapters[name].weight, learned, origin.carried))
+        return max(each.relative for each in found)
+
+
+def adapters_of(model: Model) -> dict[str, Adapter]:
+    return {name: model.adapter(name) for name in model.modalities}
+
+
+def merged_by(bench: Bench, devices: Sequence[str]) -> dict[str, Adapter]:
+    """Return the adapters of the product's merge of `devices`."""
+    with tempfile.TemporaryDirectory(prefix="edge-cmcl-merging-") as folder:
+        host = Store.create(Path(folder) / "host")
+        merged = merge(host, [bench.stores[device].load(CURRENT) for device in devices])
+        return adapters_of(Model(host.load(merged.digest)))
+
+
+def candidates(bench: Bench, devices: Sequence[str], shared: Sequence[str]) -> dict[str, Adapters]:
+    """Return the adapters that each candidate makes of `shared` sensors, all others as their only device has them."""
+    models = [bench.models[device] for device in devices]
+    rest = {name: adapter for device in devices for name, adapter in bench.adapters(device).items()}
+    found: dict[str, Adapters] = {}
+    for title, candidate in CANDIDATES.items():
+        made = {name: candidate([m for m in models if name in m.modalities], name, bench.base) for name in shared}
+        found[title] = {**rest, **made}
+    found["edge-cmcl's merge"] = merged_by(bench, devices)
+    return found
+
+
+def different(bench: Bench) -> dict[str, Figures]:
+    """Return the figures of every way to merge devices that taught different sensors."""
+
+    def figures(adapters: Adapters) -> Figures:
+        found = {title: bench.recall(adapters, *pair) for title, pair in PAIRS.items()}
+        return {**found, "drift of acc": bench.drift(adapters, "acc", DIFFERENT)}
+
+    own = {title: bench.recall(bench.adapters(OWN[title]), *pair) for title, pair in PAIRS.items()}
+    skeleton = {"skeleton": bench.models["depth"].adapter("skeleton")}
+    ways = candidates(bench, DIFFERENT, ["acc"])
+    ways = {title: {**made, **skeleton} if "merge" not in title else made for title, made in ways.items()}
+    ways["one device, one after another"] = bench.adapters(REFERENCES["different"])
+    return {"each device's own": own, **{title: figures(made) for title, made in ways.items()}}
+
+
+def same(bench: Bench) -> dict[str, Figures]:
+    """Return the figures of every way to merge devices that taught the same sensor."""
+
+    def held_out(device: str) -> str:
+        return f"halves/{device}-held-out.safetensors"
+
+    def figures(of: Mapping[str, Adapters]) -> Figures:
+        r1 = {(d, e): bench.recall(of[d], "acc", "gyro", held_out(e), k=1) for d in SAME for e in SAME}
+        unseen = [bench.recall(of[device], "acc", "gyro", UTD) for device in SAME]
+        base = [bench.recall(of[device], *PAIRS["acc-skeleton"]) for device in SAME]
+        return {
+            "own a": r1["a", "a"], "own b": r1["b", "b"], "the other's, for a": r1["a", "b"],
+            "the other's, for b": r1["b", "a"], "unseen subjects": mean(unseen), "acc-skeleton": mean(base),
+        }  # fmt: skip
+
+    found = {"each device's own": figures({device: bench.adapters(device) for device in SAME})}
+    ways = candidates(bench, SAME, ["acc", "gyro"])
+    ways["re-fitted from cross-moments"] = {**bench.adapters("base"), **refitted(bench)}
+    ways["one device, a then b"] = bench.adapters("a then b")
+    ways["one device, both at once"] = bench.adapters(REFERENCES["same"])
+    return found | {title: figures(dict.fromkeys(SAME, made)) for title, made in ways.items()}
+
+
+def refitted(bench: Bench) -> dict[str, Adapter]:
+    """Return the merged acc, and gyro re-fitted to it with the cross-moments of both recordings."""
+    merged = merged_by(bench, SAME)
+    statistics = statistics_of(merged["gyro"])
+    files = [f"halves/{device}.safetensors" for device in SAME]
+    features = [standardise(bench.raw("gyro", file), statistics).astype(np.float64) for file in files]
+    targets = [bench.embed(merged["acc"], "acc", file).astype(np.float64) for file in files]
+    return {"acc": merged["acc"], "gyro": from_features(features, targets, statistics)}
+
+
+def table(runs: Sequence[Mapping[str, Figures]]) -> str:
+    """Return means over seeds as Markdown."""
+    columns = list(next(iter(runs[0].values())))
+    columns += [name for figures in runs[0].values() for name in figures if name not in columns][:1]
+    rows = [["", *columns], ["---"] * (1 + len(columns))]
+    for title in runs[0]:
+        cells = [[run[title][name] for run in runs if name in run[title]] for name in columns]
+        shown = [
+            ("" if not cell else f"{mean(cell):.3f}" if name.startswith("drift") else f"{mean(cell):.1f}")
+            for name, cell in zip(columns, cells, strict=True)
+        ]
+        rows.append([title, *shown])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of prepared data sets (`make data`)")
+    parser.add_argument("--work", type=Path, default=Path(".bench/merging"), help="keeps what devices have learned")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--devices", type=int, nargs="+", help="measure the cost for so many devices instead")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    found: Any
+    if options.devices:
+        found = cost(fleet(options.data, options.work, options.seeds[0]), options.devices)
+        print(json.dumps(found, indent=2))
+        return
+    runs: list[dict[str, dict[str, Figures]]] = []
+    make = partial(Bench, options.data, options.work)
+    for bench in map(make, options.seeds):
+        runs.append({"different": different(bench), "same": same(bench)})
+    if options.json:
+        print(json.dumps(dict(zip(map(str, options.seeds), runs, strict=True)), indent=2))
+        return
+    for setting in ("different", "same"):
+        print(f"\n{setting}\n\n{table([run[setting] for run in runs])}")
+
+
+if __name__ == "__main__":
+    main()
