@@ -3,16 +3,21 @@
 Each origin o asks that its features keep the embedding that they had when they were learned, W_o x. So the merged
 adapter is the one that moves all of them least, the minimum over W of
 
-    sum over origins of  w_o * tr((W - W_o) (C_o + ridge * c_o I) (W - W_o)^T),      c_o = trace(C_o) / width,
+    sum over origins of  w_o * tr((W - W_o) (C_o + r_o I) (W - W_o)^T),
 
-which is, up to the ridge, the weighted sum of the certificates' displacements. It has a closed form,
+which is, up to the ridges r_o, the weighted sum of the certificates' displacements. It has a closed form,
 
-    W = (sum w_o W_o C'_o) (sum w_o C'_o)^-1,       C'_o = C_o + ridge * c_o I,
+    W = (sum w_o W_o (C_o + r_o I)) (sum w_o (C_o + r_o I))^-1,
 
 and no common ancestor is asked for: a base that two devices share is one origin, and counts once. C_o is the sketch
-B^T B, with what the sketch does not hold of the trace spread evenly. The ridge is what an adapter W_o = R_o C'_o^-1 was
-fitted with: then W_o C'_o is the cross-moment R_o of features and partner embeddings itself, and W the ridge fit on
-all recordings at once. Cost: one product of (rows, width) per origin and one solution of (width, width) in all.
+B^T B, with what the sketch does not hold of the trace spread evenly. Cost: one product of (rows, width) per origin and
+one solution of (width, width) in all.
+
+**The ridge counts once.** A device fits a new sensor from nothing, with a ridge: W_o = R_o (C_o + r I)^-1, R_o being
+the cross-moment of features and partner embeddings. So W_o (C_o + r I) is R_o itself, and all recordings together
+would have given (sum R_o) (sum C_o + r I)^-1, with the ridge of one. Therefore origins are taken in groups that were
+learned with each other, one after another: they share one ridge in the first sum, and all groups share one in the
+second. Where devices go on from a common adapter, there is one group, and what they agree on stays as it is.
 
 Least squares on second moments to merge networks: X. Jin et al., "Dataless knowledge fusion by merging weights of
 language models", ICLR 2023. There the moments are whole, of the inputs of the tuned models alone, and the pull towards
@@ -21,13 +26,13 @@ the diagonal is tuned by task.
 **Other statistics.** Features of a sensor that two devices met by themselves were standardised differently. With mean
 and standard deviation m_o, s_o of an origin and m, s in common, its scores z become D (z - h), D = s_o / s and
 h = (m - m_o) / s_o. A window keeps the length that it had, so a feature x = z / |z| becomes D (x - t h), t = 1 / |z|.
-Then C'_o turns into D (C'_o + T h h^T) D and W_o C'_o into W_o C'_o D, with T the mean of t^2 over windows; the mean of
+Then C_o turns into D (C_o + T h h^T) D and W_o C_o into W_o C_o D, with T the mean of t^2 over windows; the mean of
 t z is taken as 0, which it nearly is under an origin's own statistics. A constant W_o h that an adapter without bias
 cannot carry is thereby fitted as well as it can be.
 
 An origin that has moved refers to the merged adapter from then on, and carries how far that has displaced it at most:
 W_o in common scores, W_o D^-1, would be huge where an output hardly varied on one device. Nothing is lost for a later
-merge: where all targets are W, sum W_o C'_o is W sum C'_o, which is what it was.
+merge: the origins are one group from then on, and W times their second sum is what their first sum was.
 """
 
 from __future__ import annotations
@@ -42,7 +47,8 @@ from edge_cmcl.continual.certificate import displacement_bound
 from edge_cmcl.continual.sketch import Sketch, merge, rescale
 
 RIDGE = 0.3
-"""In units of the mean eigenvalue of an origin's second moment; flat from 0.1 to 3 (tests/bench/merging.md)."""
+"""In units of the mean eigenvalue of an origin's second moment. A larger one, up to 3, does a little better on what no
+device has met, and worse on what each has met itself (tests/bench/merging.md)."""
 
 Floats = NDArray[np.floating]
 
@@ -70,16 +76,18 @@ class Lesson:
         weight: w_o.
         sketch: of its features, under its own statistics.
         learned: W_o, (d, width), under its own statistics.
+        share: of the ridge of its group; those of a group add up to 1.
         move: to the common statistics; None where they are its own.
     """
 
     weight: float
     sketch: Sketch
     learned: Floats
+    share: float
     move: Move | None = None
 
 
-def merged_adapter(lessons: Iterable[Lesson], ridge: float = RIDGE) -> NDArray[np.float32]:
+def merged_adapter(lessons: Iterable[Lesson], groups: int = 1, ridge: float = RIDGE) -> NDArray[np.float32]:
     """Return the adapter (d, width) that moves the features of all `lessons` least.
 
     Holds one (width, width) matrix of float64, however many lessons there are; each is looked at once. A result beyond
@@ -87,6 +95,7 @@ def merged_adapter(lessons: Iterable[Lesson], ridge: float = RIDGE) -> NDArray[n
 
     Args:
         lessons: at least one, of equal shapes, with a sketch whose trace is positive.
+        groups: how many groups they form.
         ridge: positive, in units of the mean eigenvalue of each lesson's second moment.
     """
     moment, cross = np.zeros((0, 0)), np.zeros((0, 0))
@@ -95,15 +104,15 @@ def merged_adapter(lessons: Iterable[Lesson], ridge: float = RIDGE) -> NDArray[n
         if not moment.size:
             moment, cross = np.zeros((width, width)), np.zeros((d, width))
         factors = lesson.move.factors if lesson.move else np.ones(width)
-        rows = lesson.sketch.rows.astype(np.float64)
-        even = _even(lesson.sketch, ridge)
-        seen = (lesson.learned @ rows.T) @ rows + even * lesson.learned
-        cross += lesson.weight * seen * factors
+        rows = np.sqrt(lesson.weight) * lesson.sketch.rows.astype(np.float64)
+        even = lesson.weight * _unseen(lesson.sketch) / width
+        pull = ridge * lesson.share * lesson.sketch.trace / width
+        cross += ((lesson.learned @ rows.T) @ rows + (even + pull) * lesson.learned) * factors
         if lesson.move:
-            rows = np.concatenate([rows, np.sqrt(lesson.move.inverse_energy) * lesson.move.shift[None]])
-        rows *= np.sqrt(lesson.weight) * factors
+            constant = np.sqrt(lesson.weight * lesson.move.inverse_energy) * lesson.move.shift
+            rows = np.concatenate([rows, constant[None]]) * factors
         moment += rows.T @ rows
-        moment[np.diag_indices(width)] += lesson.weight * even * factors**2
+        moment[np.diag_indices(width)] += (even + pull / groups) * factors**2
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(np.linalg.solve(moment, cross.T).T, dtype=np.float32)
 
@@ -164,7 +173,6 @@ def moved_displacement(learned: Floats, sketch: Sketch, now: Floats, move: Move,
     return float((fitted + constant + cut) ** 2)
 
 
-def _even(sketch: Sketch, ridge: float) -> float:
-    """Return what every direction has beside the rows: an even part of the trace that they do not hold, and a ridge."""
-    unseen = max(0.0, sketch.trace - float(np.square(sketch.rows, dtype=np.float64).sum()))
-    return float((unseen + ridge * sketch.trace) / sketch.rows.shape[1])
+def _unseen(sketch: Sketch) -> float:
+    """Return what the rows do not hold of the trace."""
+    return max(0.0, sketch.trace - float(np.square(sketch.rows, dtype=np.float64).sum()))

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_cmcl.bundle.payloads import Adapter
-from edge_cmcl.continual.merging import RIDGE, Lesson, Move, merged_adapter
+from edge_cmcl.continual.merging import RIDGE, Lesson, merged_adapter
 from edge_cmcl.continual.origin import Origin, mean_eigenvalue, moment_rows, union
 from edge_cmcl.continual.sketch import Sketch
 from edge_cmcl.continual.update_space import ALPHA, soft
 from edge_cmcl.device.features import Statistics
 from edge_cmcl.device.model import Model, statistics_of
-from edge_cmcl.host.fleet.statistics import Source, common, move_of
+from edge_cmcl.host.fleet.statistics import Source, common, groups_of, move_of
 
 Floats = NDArray[np.float64]
 Candidate = Callable[[Sequence[Model], str, Model], Adapter]
@@ -64,12 +64,13 @@ def held_back(models: Sequence[Model], name: str, base: Model) -> Adapter:
 
 
 def least_squares(
-    *, ridge: float = RIDGE, by_number: bool = False, own_target: bool = False, even: bool = True
+    *, ridge: float = RIDGE, once: bool = True, by_number: bool = False, own_target: bool = False, even: bool = True
 ) -> Candidate:
     """Return the product's way with something changed.
 
     Args:
         ridge: its ridge.
+        once: it counts once for all that was learned together; otherwise for every origin.
         by_number: origins count by their number of features.
         own_target: an origin's target is the mean of what its holders have now, and not what it was learned with.
         even: what a sketch does not hold of the trace counts evenly in all directions.
@@ -77,14 +78,15 @@ def least_squares(
 
     def candidate(models: Sequence[Model], name: str, base: Model) -> Adapter:
         sources = _sources(models, name)
-        to = common(name, sources)
+        to, groups = common(name, sources), groups_of(name, sources)
         lessons = []
-        for origin, model in sources:
-            weight = origin.weight * (origin.sketch.n if by_number else 1.0)
+        for (origin, model), group in zip(sources, groups, strict=True):
+            weight = origin.weight * (origin.sketch.n / 400 if by_number else 1.0)
             sketch = origin.sketch if even else _without_rest(origin.sketch)
             move = move_of(name, (origin, model), to) if to is not None else None
-            lessons.append(Lesson(weight, sketch, _target(models, origin, model, name, own_target), move))
-        weight = merged_adapter(lessons, max(ridge, 1e-6))
+            share = 1.0 / groups.count(group) if once else 1.0
+            lessons.append(Lesson(weight, sketch, _target(models, origin, model, name, own_target), share, move))
+        weight = merged_adapter(lessons, max(groups) + 1 if once else 1, max(ridge, 1e-6))
         return Adapter(weight, to.mean, to.std) if to is not None else _adapter(weight, _statistics(models[0], name))
 
     return candidate
@@ -94,7 +96,7 @@ def from_features(features: Sequence[Floats], targets: Sequence[Floats], statist
     """The ridge fit that origins would allow if they carried cross-moments with partner embeddings beside a sketch."""
     width = features[0].shape[1]
     moments = [x.T @ x / len(x) for x in features]
-    ridged = sum(moment + RIDGE * np.trace(moment) / width * np.eye(width) for moment in moments)
+    ridged = np.sum(moments, axis=0) + RIDGE * np.trace(np.mean(moments, axis=0)) / width * np.eye(width)
     cross = np.sum([y.T @ x / len(x) for x, y in zip(features, targets, strict=True)], axis=0)
     return _adapter(np.linalg.solve(ridged, cross.T).T, statistics)
 
@@ -104,13 +106,14 @@ CANDIDATES: dict[str, Candidate] = {
     "average": average,
     "sequential folding": sequential,
     "each held back by all others": held_back,
-    "least squares, ridge 0": least_squares(ridge=0.0),
+    "least squares, no ridge": least_squares(ridge=0.0),
     "least squares, ridge 0.1": least_squares(ridge=0.1),
     "**least squares, ridge 0.3**": least_squares(),
     "least squares, ridge 1": least_squares(ridge=1.0),
     "least squares, ridge 3": least_squares(ridge=3.0),
-    "the same by number of features": least_squares(by_number=True),
-    "the same towards what devices hold now": least_squares(own_target=True),
+    "the same, a ridge for every origin": least_squares(once=False),
+    "the same, by number of features": least_squares(by_number=True),
+    "the same, towards what devices hold now": least_squares(own_target=True),
     "the same, sketches alone": least_squares(even=False),
 }
 
@@ -153,6 +156,3 @@ def _statistics(model: Model, name: str) -> Statistics:
 
 def _adapter(weight: NDArray[np.floating], statistics: Statistics) -> Adapter:
     return Adapter(np.ascontiguousarray(weight, dtype=np.float32), statistics.mean, statistics.std)
-
-
-__all__ = ["CANDIDATES", "Candidate", "Move", "from_features"]

@@ -21,7 +21,7 @@ from edge_cmcl.device.features import Statistics
 from edge_cmcl.device.model import Model
 from edge_cmcl.errors import RefusedError
 from edge_cmcl.host.fleet.parents import named
-from edge_cmcl.host.fleet.statistics import Source, check_finite, common, move_of, moved
+from edge_cmcl.host.fleet.statistics import Source, check_finite, common, groups_of, move_of, moved
 
 FITTED = "fitted"
 """How a modality came about: its adapter was fitted to what several devices had learned."""
@@ -106,7 +106,8 @@ def unite(name: str, models: Sequence[Model]) -> United:
 def _fit(name: str, holders: Sequence[Model], sources: Sequence[Source], devices: tuple[str, ...]) -> United:
     main = _main(name, sources)
     to = common(name, sources)
-    weight = merged_adapter(_lessons(name, sources, to))
+    groups = groups_of(name, sources)
+    weight = merged_adapter(_lessons(name, sources, groups, to), groups=max(groups) + 1)
     check_finite(name, weight)
     own = main.adapter(name)
     adapter = Adapter(weight, own.mean, own.std) if to is None else Adapter(weight, to.mean, to.std)
@@ -133,11 +134,15 @@ def _fit(name: str, holders: Sequence[Model], sources: Sequence[Source], devices
     return United(name, how, devices, main, record, adapter, origins, stated, data, _notes(name, main, holders))
 
 
-def _lessons(name: str, sources: Sequence[Source], to: Statistics | None) -> Iterator[Lesson]:
-    """Yield what each origin asks for, one at a time: an adapter of each is in memory, and not of all."""
-    for origin, model in sources:
+def _lessons(name: str, sources: Sequence[Source], groups: Sequence[int], to: Statistics | None) -> Iterator[Lesson]:
+    """Yield what each origin asks for, one at a time: not all of their adapters are in memory."""
+    totals = [0.0] * (max(groups) + 1)
+    for (origin, _), group in zip(sources, groups, strict=True):
+        totals[group] += origin.weight
+    for (origin, model), group in zip(sources, groups, strict=True):
         move = move_of(name, (origin, model), to) if to is not None else None
-        yield Lesson(origin.weight, origin.sketch, model.reference(origin.reference), move)
+        learned, share = model.reference(origin.reference), origin.weight / totals[group]
+        yield Lesson(origin.weight, origin.sketch, learned, share, move)
 
 
 def _certified(name: str, origin: Origin, model: Model, weight: NDArray[np.float32]) -> CertificateRecord:
