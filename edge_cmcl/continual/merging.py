@@ -15,9 +15,9 @@ one solution of (width, width) in all.
 
 **The ridge counts once.** A device fits a new sensor from nothing, with a ridge: W_o = R_o (C_o + r I)^-1, R_o being
 the cross-moment of features and partner embeddings. So W_o (C_o + r I) is R_o itself, and all recordings together
-would have given (sum R_o) (sum C_o + r I)^-1, with the ridge of one. Therefore origins are taken in groups that were
-learned with each other, one after another: they share one ridge in the first sum, and all groups share one in the
-second. Where devices go on from a common adapter, there is one group, and what they agree on stays as it is.
+would have given (sum R_o) (sum C_o + r I)^-1, with the ridge of one. Therefore origins are taken in groups, those of
+devices that share one and so went on from a common adapter: a group has one ridge in the first sum, all groups
+together have one in the second. With a common base there is one group, and what all agree on stays as it is.
 
 Least squares on second moments to merge networks: X. Jin et al., "Dataless knowledge fusion by merging weights of
 language models", ICLR 2023. There the moments are whole, of the inputs of the tuned models alone, and the pull towards
@@ -44,6 +44,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_cmcl.continual.certificate import displacement_bound
+from edge_cmcl.continual.origin import Origins
 from edge_cmcl.continual.sketch import Sketch, merge, rescale
 
 RIDGE = 0.3
@@ -115,6 +116,23 @@ def merged_adapter(lessons: Iterable[Lesson], groups: int = 1, ridge: float = RI
         moment[np.diag_indices(width)] += (even + pull / groups) * factors**2
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(np.linalg.solve(moment, cross.T).T, dtype=np.float32)
+
+
+def groups_of(sets: Iterable[Origins], origins: Origins) -> list[int]:
+    """Return the group, from 0, of each of `origins`: devices that share an origin have gone on from one adapter.
+
+    Args:
+        sets: the origins of each device.
+        origins: their union.
+    """
+    groups: list[set[str]] = []
+    for found in sets:
+        names = {name for origin in found for name in (origin.id, *dict(origin.absorbed))}
+        apart = [group for group in groups if group.isdisjoint(names)]
+        groups = [*apart, names.union(*(group for group in groups if not group.isdisjoint(names)))]
+    of = {name: place for place, group in enumerate(groups) for name in group}
+    order = {place: number for number, place in enumerate(dict.fromkeys(of[origin.id] for origin in origins))}
+    return [order[of[origin.id]] for origin in origins]
 
 
 def common_statistics(

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_cmcl.bundle.payloads import Adapter
-from edge_cmcl.continual.merging import RIDGE, Lesson, merged_adapter
+from edge_cmcl.continual.merging import RIDGE, Lesson, groups_of, merged_adapter
 from edge_cmcl.continual.origin import Origin, mean_eigenvalue, moment_rows, union
 from edge_cmcl.continual.sketch import Sketch
 from edge_cmcl.continual.update_space import ALPHA, soft
 from edge_cmcl.device.features import Statistics
 from edge_cmcl.device.model import Model, statistics_of
-from edge_cmcl.host.fleet.statistics import Source, common, groups_of, move_of
+from edge_cmcl.host.fleet.statistics import Source, common, move_of
 
 Floats = NDArray[np.float64]
 Candidate = Callable[[Sequence[Model], str, Model], Adapter]
@@ -78,7 +78,8 @@ def least_squares(
 
     def candidate(models: Sequence[Model], name: str, base: Model) -> Adapter:
         sources = _sources(models, name)
-        to, groups = common(name, sources), groups_of(name, sources)
+        to = common(name, sources)
+        groups = groups_of([model.origins(name) for model in models], tuple(origin for origin, _ in sources))
         lessons = []
         for (origin, model), group in zip(sources, groups, strict=True):
             weight = origin.weight * (origin.sketch.n / 400 if by_number else 1.0)

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from origin_samples import WIDTH, sketch, unit_rows
+from origin_samples import WIDTH, origin, sketch, unit_rows
 
 from edge_cmcl.continual.merging import (
     RIDGE,
     Lesson,
     Move,
     common_statistics,
+    groups_of,
     merged_adapter,
     moved_displacement,
     moved_sketch,
@@ -86,6 +89,16 @@ def test_no_other_adapter_moves_what_was_learned_less() -> None:
     least = moved(merged)
     for seed in range(5):
         assert moved(merged + 0.01 * adapter(10 + seed)) > least
+
+
+def test_devices_that_share_an_origin_are_one_group() -> None:
+    a, b, c = (origin(name, seed) for seed, name in enumerate("abc"))
+    archived = replace(origin("archive", 4), absorbed=(("a", 0), ("d", 0)))
+    assert groups_of([(a,), (b,)], (a, b)) == [0, 1]
+    assert groups_of([(a, b), (b, c)], (a, b, c)) == [0, 0, 0]
+    assert groups_of([(a,), (b,), (a, c)], (a, b, c)) == [0, 1, 0]
+    assert groups_of([(a,), (b,), (b, c), (a, c)], (a, b, c)) == [0, 0, 0]
+    assert groups_of([(a,), (b,), (archived,)], (archived, b)) == [0, 1]
 
 
 def test_what_all_agree_on_stays_and_the_order_does_not_matter() -> None:

@@ -14,14 +14,14 @@ from edge_cmcl.bundle.canonical import digest_of
 from edge_cmcl.bundle.limits import MAX_ORIGINS
 from edge_cmcl.bundle.payloads import Adapter, adapter_to_bytes
 from edge_cmcl.continual.certificate import certify
-from edge_cmcl.continual.merging import Lesson, merged_adapter
+from edge_cmcl.continual.merging import Lesson, groups_of, merged_adapter
 from edge_cmcl.continual.origin import Origin, Origins, union
 from edge_cmcl.device.calibration import DRIFT, united_calibration
 from edge_cmcl.device.features import Statistics
 from edge_cmcl.device.model import Model
 from edge_cmcl.errors import RefusedError
 from edge_cmcl.host.fleet.parents import named
-from edge_cmcl.host.fleet.statistics import Source, check_finite, common, groups_of, move_of, moved
+from edge_cmcl.host.fleet.statistics import Source, check_finite, common, move_of, moved
 
 FITTED = "fitted"
 """How a modality came about: its adapter was fitted to what several devices had learned."""
@@ -100,13 +100,15 @@ def unite(name: str, models: Sequence[Model]) -> United:
         return United(
             name, KEPT, devices, main, main.record(name), main.adapter(name), main.origins(name), stated, notes=notes
         )
-    return _fit(name, holders, [(origin, holder_of[id(origin)]) for origin in united], devices)
+    sources = [(origin, holder_of[id(origin)]) for origin in united]
+    return _fit(name, holders, sources, groups_of(sets, united), devices)
 
 
-def _fit(name: str, holders: Sequence[Model], sources: Sequence[Source], devices: tuple[str, ...]) -> United:
+def _fit(
+    name: str, holders: Sequence[Model], sources: Sequence[Source], groups: Sequence[int], devices: tuple[str, ...]
+) -> United:
     main = _main(name, sources)
     to = common(name, sources)
-    groups = groups_of(name, sources)
     weight = merged_adapter(_lessons(name, sources, groups, to), groups=max(groups) + 1)
     check_finite(name, weight)
     own = main.adapter(name)

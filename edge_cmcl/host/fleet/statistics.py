@@ -30,13 +30,6 @@ def common(name: str, sources: Sequence[Source]) -> Statistics | None:
     return Statistics(*common_statistics(means, deviations, n / n.sum(), CLIP))
 
 
-def groups_of(name: str, sources: Sequence[Source]) -> list[int]:
-    """Return the group, from 0, of each origin: those under the same statistics were learned one after another."""
-    found: dict[bytes, int] = {}
-    keys = [statistics_of(model.adapter(name)) for _, model in sources]
-    return [found.setdefault(each.mean.tobytes() + each.std.tobytes(), len(found)) for each in keys]
-
-
 def move_of(name: str, source: Source, to: Statistics) -> Move:
     """Return how the features of an origin move to the statistics `to`.
 
