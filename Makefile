@@ -21,7 +21,7 @@ EXECUTIONS ?= 200000
 GUIDED ?= 100000
 FLIPS ?= 10000
 
-.PHONY: help demo test bench compare data crash fuzz proof lint clean
+.PHONY: help demo test bench compare data crash fuzz merging proof lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -56,7 +56,10 @@ ifneq ($(GUIDED),0)
 	$(ONE_CORE) $(BIN)/python tests/fuzz/parsers.py --guided --executions $(GUIDED)
 endif
 
-proof: fuzz crash ## Run the full fuzzing and crash tests
+merging: $(STAMP) data ## Merge devices that taught different and the same real sensors, by every way (under ten minutes)
+	$(ONE_CORE) $(BIN)/python -W ignore tests/bench/merging.py --data .bench/data --check
+
+proof: fuzz crash merging ## Run the full fuzzing and crash tests, and the measurement of merges
 
 lint: $(STAMP) ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check .
