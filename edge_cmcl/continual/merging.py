@@ -47,9 +47,8 @@ from edge_cmcl.continual.certificate import displacement_bound
 from edge_cmcl.continual.origin import Origins
 from edge_cmcl.continual.sketch import Sketch, merge, rescale
 
-RIDGE = 0.3
-"""In units of the mean eigenvalue of an origin's second moment. A larger one, up to 3, does a little better on what no
-device has met, and worse on what each has met itself (tests/bench/merging.md)."""
+RIDGE = 1.0
+"""In units of the mean eigenvalue of an origin's second moment; flat from 0.3 to 3 (tests/bench/merging.md)."""
 
 Floats = NDArray[np.floating]
 
@@ -170,11 +169,13 @@ def moved_sketch(sketch: Sketch, move: Move) -> Sketch:
     return merge([scaled, constant], [1.0 + e, 1.0 + 1.0 / e])
 
 
-def moved_displacement(learned: Floats, sketch: Sketch, now: Floats, move: Move, clipped: float) -> float:
+def moved_displacement(
+    learned: Floats, sketch: Sketch, now: Floats, move: Move, clipped: float, outputs: NDArray[np.bool_]
+) -> float:
     """Return a bound on the mean squared displacement of an origin whose adapter and statistics both change.
 
     That is E |W D (x - t h) - W_o x|^2, by the triangle inequality from |(W D - W_o) x|, |W D h| t and |W D| times what
-    clipping took of x and takes less of now.
+    clipping took of x and takes less of now, W D of those outputs that it took it from.
 
     Args:
         learned: W_o (d, width), under the origin's own statistics.
@@ -182,13 +183,14 @@ def moved_displacement(learned: Floats, sketch: Sketch, now: Floats, move: Move,
         now: W (d, width), the adapter under the common ones, under which nothing is clipped that was not before.
         move: from its own to the common statistics.
         clipped: share of the features' energy that clipping took.
+        outputs: (width,), where it took any.
     """
     back = now * move.factors
     fitted = np.sqrt(displacement_bound(back - learned, sketch))
     constant = np.linalg.norm(back @ move.shift) * np.sqrt(move.inverse_energy)
-    # Twice, so that it still holds of an adapter that will have moved by as much as it was large.
-    cut = 2.0 * np.linalg.norm(back, 2) * np.sqrt(clipped) if clipped > 0.0 else 0.0
-    return float((fitted + constant + cut) ** 2)
+    # W_o as well, so that it still holds of an adapter that will have moved from W by as much as W_o is large.
+    norms = [np.linalg.norm(weight[:, outputs], 2) for weight in (back, learned)] if outputs.any() else [0.0]
+    return float((fitted + constant + sum(norms) * np.sqrt(clipped)) ** 2)
 
 
 def _unseen(sketch: Sketch) -> float:

@@ -169,6 +169,11 @@ def test_the_displacement_of_a_moved_origin_is_bounded_and_not_far_below_the_bou
     now = (learned + 0.3 * adapter(seed + 20)) / other.factors
     moved = (scores / lengths - other.shift / lengths) * other.factors
     real = float(np.square(moved @ now.T - scores / lengths @ learned.T).sum(axis=1).mean())
-    bound = moved_displacement(learned, sketch(scores / lengths), now, other, clipped=0.0)
-    assert real <= bound < 5.0 * real
-    assert moved_displacement(learned, sketch(scores / lengths), now, other, clipped=0.01) > bound
+    every = np.ones(WIDTH, np.bool_)
+    few = np.arange(WIDTH) < 3
+    bounds = [
+        moved_displacement(learned, sketch(scores / lengths), now, other, clipped, outputs)
+        for clipped, outputs in ((0.0, every), (0.01, ~every), (0.01, few), (0.01, every))
+    ]
+    assert real <= bounds[0] == bounds[1] < 5.0 * real
+    assert bounds[1] < bounds[2] < bounds[3]

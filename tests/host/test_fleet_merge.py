@@ -152,7 +152,7 @@ def test_thresholds_of_the_drift_watch_stay_where_statistics_did(model: Model) -
         assert isinstance(found, dict)
         return {origin: set(entry) for origin, entry in found.items()}  # type: ignore[arg-type]
 
-    assert list(entries("acoustic").values()) == [{"clipped", "inverse_energy"}] * 2
+    assert list(entries("acoustic").values()) == [{"clipped", "clipped_outputs", "inverse_energy"}] * 2
     assert len(entries("vibration")) == 4
     assert all("thresholds" in entry for entry in entries("vibration").values())
 

@@ -16,7 +16,8 @@ from edge_cmcl.bundle.payloads import Adapter, adapter_to_bytes
 from edge_cmcl.continual.certificate import certify
 from edge_cmcl.continual.merging import Lesson, groups_of, merged_adapter
 from edge_cmcl.continual.origin import Origin, Origins, union
-from edge_cmcl.device.calibration import DRIFT, united_calibration
+from edge_cmcl.device.calibration import united_calibration
+from edge_cmcl.device.clipping import DRIFT
 from edge_cmcl.device.features import Statistics
 from edge_cmcl.device.model import Model
 from edge_cmcl.errors import RefusedError
