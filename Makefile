@@ -23,7 +23,7 @@ EXECUTIONS ?= 200000
 GUIDED ?= 100000
 FLIPS ?= 10000
 
-.PHONY: help demo test bench compare data crash fuzz links proof lint clean
+.PHONY: help demo test bench compare data crash fuzz links merging proof lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -61,7 +61,10 @@ endif
 links: $(STAMP) ## Push over slow, lossy and broken links in network namespaces (minutes; needs root)
 	EDGE_CMCL_LINKS=$(LINKS) $(ONE_CORE) $(BIN)/python -m pytest tests/links -rP
 
-proof: fuzz crash links ## Run the full fuzzing, crash and link tests
+merging: $(STAMP) data ## Merge devices that taught different and the same real sensors, by every way (under ten minutes)
+	$(ONE_CORE) $(BIN)/python -W ignore tests/bench/merging.py --data .bench/data --check
+
+proof: fuzz crash links merging ## Run the full fuzzing, crash and link tests, and the measurement of merges
 
 lint: $(STAMP) ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check .

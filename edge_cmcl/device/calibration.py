@@ -6,7 +6,6 @@ its own recording against all that was known before and the rest of that recordi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,20 +20,9 @@ from edge_cmcl.continual.sketch import MAX_ROWS as KEPT_ROWS
 from edge_cmcl.continual.sketch import principal_rows
 from edge_cmcl.continual.update_space import ALPHA, Preconditioner, soft
 from edge_cmcl.data.splits import Rows, folds, hold_out
-from edge_cmcl.device.features import CLIP, RunningStatistics, Statistics, standard_scores, unit
+from edge_cmcl.device.clipping import CLIPPED, DRIFT, LASTING, entries_of, lasting, lasting_entry, names_of
+from edge_cmcl.device.features import RunningStatistics, Statistics, standard_scores, unit
 from edge_cmcl.errors import DataError
-
-DRIFT = "drift"
-"""The key of `ModalityRecord.calibration` that holds an entry for each origin id."""
-
-CLIPPED = "clipped"
-"""Of an entry: `clipped_share` of its recording."""
-
-INVERSE_ENERGY = "inverse_energy"
-"""Of an entry: `inverse_energy` of its recording."""
-
-LASTING = (CLIPPED, INVERSE_ENERGY)
-"""What still holds of an entry when the statistics of its modality are no longer those that it was found under."""
 
 MAX_ROWS = 384
 """Windows that an entry is found from, evenly from all parts of a recording: bounds what it adds to an update."""
@@ -85,7 +73,7 @@ def read_calibration(record: ModalityRecord) -> Calibration | None:
     What is normal for one of its origins is normal. A size that only some entries have is left to the smaller ones.
     """
     try:
-        found = [_calibration(entry) for entry in _entries(record).values() if not entry.keys() <= {*LASTING}]
+        found = [_calibration(entry) for entry in entries_of(record).values() if not entry.keys() <= {*LASTING}]
     except (KeyError, TypeError, ValueError):
         return None  # a free object: what another version wrote there is no reason to fail
     sizes = set.intersection(*(set(each.thresholds) for each in found)) if found else set()
@@ -123,7 +111,7 @@ def calibrated(
             clipping took the older figure is an upper bound.
     """
     ids = {origin} | {name for each in origins for name in (each.id, *dict(each.absorbed))}
-    kept = {name: entry for name, entry in _entries(record).items() if name in ids}
+    kept = {name: entry for name, entry in entries_of(record).items() if name in ids}
     if renewed:
         kept = {name: lasting(entry) for name, entry in kept.items() if CLIPPED in entry}
     entry = calibrate(recording, origins, statistics)
@@ -163,44 +151,8 @@ def calibrate(
         "thresholds": [[size, limit] for size, limit in found.items()],
         "energy": list(range_of(energies)),
         "shift": range_of(shifts)[1],
-        CLIPPED: clipped_share(raw, statistics or _statistics(raw)),
-        INVERSE_ENERGY: inverse_energy(raw, statistics or _statistics(raw)),
+        **lasting_entry(raw, statistics or _statistics(raw)),
     }
-
-
-def lasting(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what still holds of an entry under other statistics than those that it was found under."""
-    return {key: value for key, value in entry.items() if key in LASTING}
-
-
-def clipped_share(raw: Array, statistics: Statistics) -> float:
-    """Return what clipping took from the features of `raw` (n, width), mean of squares over windows.
-
-    That is sum over outputs of (|score| - CLIP)^2 where positive, as a share of the energy of the clipped window.
-    """
-    scores = (raw - statistics.mean) / statistics.std
-    over = np.square(np.maximum(np.abs(scores) - CLIP, 0.0), dtype=np.float64).sum(axis=1)
-    left = np.square(np.clip(scores, -CLIP, CLIP), dtype=np.float64).sum(axis=1)
-    return float((over / np.maximum(left, np.finfo(np.float32).tiny)).mean())
-
-
-def inverse_energy(raw: Array, statistics: Statistics) -> float:
-    """Return the mean over windows of 1 / |scores|^2, of `raw` (n, width); a window without any score has none.
-
-    It tells how far a moved mean moves features, which have unit length.
-    """
-    energy = np.square(standard_scores(raw, statistics), dtype=np.float64).sum(axis=1)
-    return float((1.0 / energy[energy > 0]).mean()) if (energy > 0).any() else 0.0
-
-
-def clipped_of(record: ModalityRecord, origin: Origin) -> float | None:
-    """Return the `clipped_share` of what is in an origin, None where an entry that tells it is missing."""
-    return _largest(record, origin, CLIPPED)
-
-
-def inverse_energy_of(record: ModalityRecord, origin: Origin) -> float | None:
-    """Return the `inverse_energy` of what is in an origin, None where an entry that tells it is missing."""
-    return _largest(record, origin, INVERSE_ENERGY)
 
 
 def united_calibration(sources: Sequence[tuple[Origin, ModalityRecord]], moved: bool) -> dict[str, dict[str, Any]]:
@@ -212,26 +164,11 @@ def united_calibration(sources: Sequence[tuple[Origin, ModalityRecord]], moved: 
     """
     found: dict[str, dict[str, Any]] = {}
     for origin, record in sources:
-        entries = _entries(record)
-        for name in (origin.id, *dict(origin.absorbed)):
+        entries = entries_of(record)
+        for name in names_of(origin):
             if name in entries:
                 found[name] = lasting(entries[name]) if moved else entries[name]
     return found
-
-
-def _largest(record: ModalityRecord, origin: Origin, key: str) -> float | None:
-    entries = _entries(record)
-    names = [name for name, _ in origin.absorbed] or [origin.id]
-    try:
-        found = max(float(entries[name][key]) for name in names)
-    except (KeyError, TypeError, ValueError):
-        return None
-    return found if 0.0 <= found < math.inf else None
-
-
-def _entries(record: ModalityRecord) -> dict[str, dict[str, Any]]:
-    found = record.calibration.get(DRIFT)
-    return {name: entry for name, entry in found.items() if isinstance(entry, dict)} if isinstance(found, dict) else {}
 
 
 def _calibration(entry: dict[str, Any]) -> Calibration:

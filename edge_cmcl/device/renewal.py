@@ -27,7 +27,8 @@ from edge_cmcl.bundle.payloads import Adapter, adapter_to_bytes
 from edge_cmcl.continual.drift import outside
 from edge_cmcl.continual.origin import Origins
 from edge_cmcl.continual.sketch import rescale
-from edge_cmcl.device.calibration import clipped_of, read_calibration
+from edge_cmcl.device.calibration import read_calibration
+from edge_cmcl.device.clipping import clipped_of
 from edge_cmcl.device.encode import CHUNK, EncodedModality
 from edge_cmcl.device.features import Statistics, standard_scores
 from edge_cmcl.device.model import Array, Model, statistics_of

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_cmcl.device.calibration import DRIFT, Recording, calibrate
+from edge_cmcl.device.calibration import Recording, calibrate
+from edge_cmcl.device.clipping import DRIFT
 from edge_cmcl.device.text import TEXT
 from edge_cmcl.host.base_data import PairData, Rows
 

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from origin_samples import WIDTH, sketch, unit_rows
+from origin_samples import WIDTH, origin, sketch, unit_rows
 
 from edge_cmcl.continual.merging import (
     RIDGE,
     Lesson,
     Move,
     common_statistics,
+    groups_of,
     merged_adapter,
     moved_displacement,
     moved_sketch,
@@ -33,8 +36,9 @@ def adapter(seed: int) -> Floats:
     return np.random.default_rng(seed).standard_normal((D, WIDTH))
 
 
-def ridged(moment: Floats) -> Floats:
-    return np.asarray(moment + RIDGE * np.trace(moment) / WIDTH * np.eye(WIDTH))
+def even(moment: Floats) -> Floats:
+    """The ridge of one moment."""
+    return np.asarray(RIDGE * np.trace(moment) / WIDTH * np.eye(WIDTH))
 
 
 def moment_of(sketched: Sketch) -> Floats:
@@ -57,27 +61,27 @@ def windows(seed: int, n: int = 60) -> tuple[Floats, Floats]:
 def test_ridge_fits_on_parts_merge_into_the_ridge_fit_on_all_of_it() -> None:
     parts, targets = [unit_rows(seed) for seed in range(3)], [unit_rows(seed)[:, :D] for seed in (7, 8, 9)]
     crosses = [y.T @ x / len(x) for x, y in zip(parts, targets, strict=True)]
-    moments = [ridged(x.T @ x / len(x)) for x in parts]
-    lessons = [
-        Lesson(1.0, exact(x), np.linalg.solve(moment, cross.T).T)
-        for x, cross, moment in zip(parts, crosses, moments, strict=True)
-    ]
-    wanted = np.linalg.solve(sum(moments), np.sum(crosses, axis=0).T).T
-    merged = merged_adapter(lessons)
+    moments = [x.T @ x / len(x) for x in parts]
+    fits = [np.linalg.solve(moment + even(moment), cross.T).T for cross, moment in zip(crosses, moments, strict=True)]
+    lessons = [Lesson(1.0, exact(x), fit, share=1.0) for x, fit in zip(parts, fits, strict=True)]
+    all_of_it = np.sum(moments, axis=0) + even(np.mean(moments, axis=0))
+    wanted = np.linalg.solve(all_of_it, np.sum(crosses, axis=0).T).T
+    merged = merged_adapter(lessons, groups=3)
     assert merged.dtype == np.float32
     assert np.abs(merged - wanted).max() < 0.01 * np.abs(wanted).max()
-    assert min(np.abs(lesson.learned - wanted).max() for lesson in lessons) > 0.2 * np.abs(wanted).max()
+    assert min(np.abs(fit - wanted).max() for fit in fits) > 0.2 * np.abs(wanted).max()
 
 
 def test_no_other_adapter_moves_what_was_learned_less() -> None:
-    lessons = [Lesson(w, sketch(unit_rows(seed)), adapter(seed)) for seed, w in enumerate((1.0, 0.5, 2.0))]
+    weights = (1.0, 0.5, 2.0)
+    lessons = [Lesson(w, sketch(unit_rows(seed)), adapter(seed), w / 3.5) for seed, w in enumerate(weights)]
     merged = merged_adapter(lessons).astype(np.float64)
 
     def moved(weight: Floats) -> float:
         total = 0.0
         for lesson in lessons:
             seen = moment_of(lesson.sketch)
-            rest = (lesson.sketch.trace - np.trace(seen) + RIDGE * lesson.sketch.trace) / WIDTH
+            rest = (lesson.sketch.trace - np.trace(seen) + RIDGE / 3.5 * lesson.sketch.trace) / WIDTH
             change = weight - lesson.learned
             total += lesson.weight * float(np.trace(change @ (seen + rest * np.eye(WIDTH)) @ change.T))
         return total
@@ -87,23 +91,34 @@ def test_no_other_adapter_moves_what_was_learned_less() -> None:
         assert moved(merged + 0.01 * adapter(10 + seed)) > least
 
 
+def test_devices_that_share_an_origin_are_one_group() -> None:
+    a, b, c = (origin(name, seed) for seed, name in enumerate("abc"))
+    archived = replace(origin("archive", 4), absorbed=(("a", 0), ("d", 0)))
+    assert groups_of([(a,), (b,)], (a, b)) == [0, 1]
+    assert groups_of([(a, b), (b, c)], (a, b, c)) == [0, 0, 0]
+    assert groups_of([(a,), (b,), (a, c)], (a, b, c)) == [0, 1, 0]
+    assert groups_of([(a,), (b,), (b, c), (a, c)], (a, b, c)) == [0, 0, 0]
+    assert groups_of([(a,), (b,), (archived,)], (archived, b)) == [0, 1]
+
+
 def test_what_all_agree_on_stays_and_the_order_does_not_matter() -> None:
-    same = [Lesson(1.0, sketch(unit_rows(seed)), adapter(0)) for seed in range(3)]
+    same = [Lesson(1.0, sketch(unit_rows(seed)), adapter(0), 1 / 3) for seed in range(3)]
     assert np.allclose(merged_adapter(same), adapter(0), atol=1e-5)
-    lessons = [Lesson(1.0, sketch(unit_rows(seed)), adapter(seed)) for seed in range(3)]
+    lessons = [Lesson(1.0, sketch(unit_rows(seed)), adapter(seed), 1 / 3) for seed in range(3)]
     assert np.allclose(merged_adapter(lessons), merged_adapter(lessons[::-1]), atol=1e-5)
 
 
 def test_a_merge_of_a_merge_is_the_merge_of_all() -> None:
-    lessons = [Lesson(1.0, sketch(unit_rows(seed)), adapter(seed)) for seed in range(3)]
-    first = merged_adapter(lessons[:2])
-    again = [Lesson(1.0, lesson.sketch, first) for lesson in lessons[:2]]
-    assert np.allclose(merged_adapter([*again, lessons[2]]), merged_adapter(lessons), atol=1e-4)
+    lessons = [Lesson(1.0, sketch(unit_rows(seed)), adapter(seed), share=1.0) for seed in range(3)]
+    first = merged_adapter(lessons[:2], groups=2)
+    again = [Lesson(1.0, lesson.sketch, first, share=0.5) for lesson in lessons[:2]]
+    both = merged_adapter([*again, lessons[2]], groups=2)
+    assert np.allclose(both, merged_adapter(lessons, groups=3), atol=1e-4)
 
 
 def test_a_single_lesson_under_other_deviations_keeps_every_embedding() -> None:
     scaled = Move(np.linspace(0.1, 1.0, WIDTH), np.zeros(WIDTH), 0.0)
-    merged = merged_adapter([Lesson(1.0, sketch(unit_rows(0)), adapter(0), scaled)])
+    merged = merged_adapter([Lesson(1.0, sketch(unit_rows(0)), adapter(0), 1.0, scaled)])
     assert np.allclose(merged * scaled.factors, adapter(0), atol=1e-4)
 
 
@@ -112,7 +127,7 @@ def test_a_moved_mean_is_fitted_better_than_it_is_carried_along() -> None:
     scores -= scores.mean(axis=0)
     other = Move(np.ones(WIDTH), np.full(WIDTH, 1.5), float((1 / lengths**2).mean()))
     x, moved = scores / lengths, (scores - other.shift) / lengths
-    merged = merged_adapter([Lesson(1.0, exact(x), adapter(0), other)])
+    merged = merged_adapter([Lesson(1.0, exact(x), adapter(0), 1.0, other)])
 
     def lost(weight: Floats) -> float:
         return float(np.square(moved @ weight.T - x @ adapter(0).T).mean())
@@ -154,6 +169,11 @@ def test_the_displacement_of_a_moved_origin_is_bounded_and_not_far_below_the_bou
     now = (learned + 0.3 * adapter(seed + 20)) / other.factors
     moved = (scores / lengths - other.shift / lengths) * other.factors
     real = float(np.square(moved @ now.T - scores / lengths @ learned.T).sum(axis=1).mean())
-    bound = moved_displacement(learned, sketch(scores / lengths), now, other, clipped=0.0)
-    assert real <= bound < 5.0 * real
-    assert moved_displacement(learned, sketch(scores / lengths), now, other, clipped=0.01) > bound
+    every = np.ones(WIDTH, np.bool_)
+    few = np.arange(WIDTH) < 3
+    bounds = [
+        moved_displacement(learned, sketch(scores / lengths), now, other, clipped, outputs)
+        for clipped, outputs in ((0.0, every), (0.01, ~every), (0.01, few), (0.01, every))
+    ]
+    assert real <= bounds[0] == bounds[1] < 5.0 * real
+    assert bounds[1] < bounds[2] < bounds[3]

@@ -14,9 +14,10 @@ from edge_cmcl.bundle.canonical import digest_of
 from edge_cmcl.bundle.limits import MAX_ORIGINS
 from edge_cmcl.bundle.payloads import Adapter, adapter_to_bytes
 from edge_cmcl.continual.certificate import certify
-from edge_cmcl.continual.merging import Lesson, merged_adapter
+from edge_cmcl.continual.merging import Lesson, groups_of, merged_adapter
 from edge_cmcl.continual.origin import Origin, Origins, union
-from edge_cmcl.device.calibration import DRIFT, united_calibration
+from edge_cmcl.device.calibration import united_calibration
+from edge_cmcl.device.clipping import DRIFT
 from edge_cmcl.device.features import Statistics
 from edge_cmcl.device.model import Model
 from edge_cmcl.errors import RefusedError
@@ -100,13 +101,16 @@ def unite(name: str, models: Sequence[Model]) -> United:
         return United(
             name, KEPT, devices, main, main.record(name), main.adapter(name), main.origins(name), stated, notes=notes
         )
-    return _fit(name, holders, [(origin, holder_of[id(origin)]) for origin in united], devices)
+    sources = [(origin, holder_of[id(origin)]) for origin in united]
+    return _fit(name, holders, sources, groups_of(sets, united), devices)
 
 
-def _fit(name: str, holders: Sequence[Model], sources: Sequence[Source], devices: tuple[str, ...]) -> United:
+def _fit(
+    name: str, holders: Sequence[Model], sources: Sequence[Source], groups: Sequence[int], devices: tuple[str, ...]
+) -> United:
     main = _main(name, sources)
     to = common(name, sources)
-    weight = merged_adapter(_lessons(name, sources, to))
+    weight = merged_adapter(_lessons(name, sources, groups, to), groups=max(groups) + 1)
     check_finite(name, weight)
     own = main.adapter(name)
     adapter = Adapter(weight, own.mean, own.std) if to is None else Adapter(weight, to.mean, to.std)
@@ -133,11 +137,15 @@ def _fit(name: str, holders: Sequence[Model], sources: Sequence[Source], devices
     return United(name, how, devices, main, record, adapter, origins, stated, data, _notes(name, main, holders))
 
 
-def _lessons(name: str, sources: Sequence[Source], to: Statistics | None) -> Iterator[Lesson]:
-    """Yield what each origin asks for, one at a time: an adapter of each is in memory, and not of all."""
-    for origin, model in sources:
+def _lessons(name: str, sources: Sequence[Source], groups: Sequence[int], to: Statistics | None) -> Iterator[Lesson]:
+    """Yield what each origin asks for, one at a time: not all of their adapters are in memory."""
+    totals = [0.0] * (max(groups) + 1)
+    for (origin, _), group in zip(sources, groups, strict=True):
+        totals[group] += origin.weight
+    for (origin, model), group in zip(sources, groups, strict=True):
         move = move_of(name, (origin, model), to) if to is not None else None
-        yield Lesson(origin.weight, origin.sketch, model.reference(origin.reference), move)
+        learned, share = model.reference(origin.reference), origin.weight / totals[group]
+        yield Lesson(origin.weight, origin.sketch, learned, share, move)
 
 
 def _certified(name: str, origin: Origin, model: Model, weight: NDArray[np.float32]) -> CertificateRecord:

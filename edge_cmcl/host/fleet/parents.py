@@ -34,7 +34,7 @@ def check_parents(parents: Sequence[Loaded]) -> None:
             "too many generations for one merge",
             expected=f"at most {MAX_PARENTS}",
             got=str(len(parents)),
-            hint="merge some of them first, then the results: the outcome is the same but for rounding",
+            hint="merge some of them first, then the results: much the same, with somewhat larger certificates",
         )
     _check_equal(parents, "project", [parent.generation.name for parent in parents])
     _check_equal(parents, "base", [parent.base for parent in parents])

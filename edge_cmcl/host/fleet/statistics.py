@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_cmcl.continual.merging import Move, common_statistics, moved_displacement, moved_sketch
 from edge_cmcl.continual.origin import Origin
-from edge_cmcl.device.calibration import clipped_of, inverse_energy_of
+from edge_cmcl.device.clipping import clipped_of, clipped_outputs_of, inverse_energy_of
 from edge_cmcl.device.features import CLIP, Statistics
 from edge_cmcl.device.model import Model, statistics_of
 from edge_cmcl.errors import RefusedError
@@ -65,8 +65,9 @@ def moved(name: str, source: Source, to: Statistics, now: NDArray[np.float32], r
     """
     origin, model = source
     move = move_of(name, source, to)
-    clipped = clipped_of(model.record(name), origin) or 0.0
-    displaced = moved_displacement(model.reference(origin.reference), origin.sketch, now, move, clipped)
+    record, learned = model.record(name), model.reference(origin.reference)
+    clipped, outputs = clipped_of(record, origin) or 0.0, clipped_outputs_of(record, origin)
+    displaced = moved_displacement(learned, origin.sketch, now, move, clipped, outputs)
     return replace(
         origin,
         revision=origin.revision + 1,
