@@ -32,6 +32,9 @@ from edge_cmcl.bundle.generation import Name
 from edge_cmcl.bundle.keys import PrivateKey, short
 from edge_cmcl.bundle.layout import Loaded
 from edge_cmcl.bundle.media_types import (
+    HELD_OUT,
+    HELD_OUT_DOCUMENT,
+    HELD_OUT_PAIRS,
     JUDGEMENT,
     JUDGEMENT_DOCUMENT,
     PROMOTION,
@@ -153,22 +156,45 @@ class Report(OwnModel):
     software: Annotated[str, StringConstraints(max_length=128)] = ""
 
 
-Document = TypeVar("Document", Judgement, Promotion, Report)
+class Shared(OwnModel):
+    """What a device shares of the pairs that it kept back: its user has asked for that.
+
+    Attributes:
+        manifest: the generation that was in use.
+        device_id: the device.
+        created: when, by its clock.
+        files: digests of the files, one for each learned step.
+    """
+
+    schema_name: Annotated[Literal["edge-cmcl/shared/1"], Field(alias="schema")] = "edge-cmcl/shared/1"
+    manifest: Digest
+    device_id: DeviceId
+    created: Timestamp
+    files: Annotated[tuple[Digest, ...], Field(min_length=1, max_length=limits.MAX_ORIGINS)]
+
+
+Document = TypeVar("Document", Judgement, Promotion, Report, Shared)
 _KINDS: Final = {
     Judgement: (JUDGEMENT, JUDGEMENT_DOCUMENT),
     Promotion: (PROMOTION, PROMOTION_DOCUMENT),
     Report: (REPORT, REPORT_DOCUMENT),
+    Shared: (HELD_OUT, HELD_OUT_DOCUMENT),
 }
 
 
 def judgement_tag(digest: str, device_id: str) -> str:
     """Return the tag of what the device `device_id` found of the manifest `digest`."""
-    return f"{digest.replace(':', '-')}.judged-{hashlib.sha256(device_id.encode()).hexdigest()[:32]}"
+    return f"{digest.replace(':', '-')}.judged-{_short(device_id)}"
 
 
 def promotion_tag(device_id: str) -> str:
     """Return the tag, on a remote, of what is promoted for one device, "" for all."""
     return f"for-{device_id}" if device_id else FOR_ALL
+
+
+def shared_tag(digest: str, device_id: str) -> str:
+    """Return the tag of what the device `device_id` shares beside the manifest `digest`."""
+    return f"{digest.replace(':', '-')}.held-out-{_short(device_id)}"
 
 
 def report_tag(device_id: str) -> str:
@@ -179,9 +205,10 @@ def report_tag(device_id: str) -> str:
 def attest(
     store: Store,
     subject: Loaded,
-    document: Judgement | Promotion | Report,
+    document: Judgement | Promotion | Report | Shared,
     signers: Sequence[PrivateKey],
     rotations: Sequence[Envelope] = (),
+    further: Sequence[Descriptor] = (),
 ) -> Descriptor:
     """Sign a document about `subject`, write that to `store`, and return the manifest for a tag to point to.
 
@@ -191,7 +218,7 @@ def attest(
     """
     artifact, payload = _KINDS[type(document)]
     envelope = sign(payload, to_json(document), signers)
-    return write_signed(store, artifact, envelope, signers, rotations, subject.descriptor)
+    return write_signed(store, artifact, envelope, signers, rotations, subject.descriptor, further)
 
 
 def attested(
@@ -213,7 +240,7 @@ def attested(
         RevokedKeyError, UntrustedKeyError: nobody who is trusted has signed it.
     """
     artifact, payload = _KINDS[kind]
-    signature = read_signed(read, entry, artifact, name)
+    signature = read_signed(read, entry, artifact, name, HELD_OUT_PAIRS if kind is Shared else "")
     signers = signers_of(signature.envelope, {**trust.public(), **signature.keys}, name)
     if signature.envelope.payload_type != payload:
         raise SignatureError(f"{name} is another document", expected=payload, got=signature.envelope.payload_type)
@@ -229,3 +256,8 @@ def attested(
             hint="`edge-cmcl keys trust FILE` trusts the public key of whoever made it",
         )
     return from_json(kind, signature.envelope.body(name), name), trusted[0]
+
+
+def _short(device_id: str) -> str:
+    """Return what a tag can hold of a device's id, whatever that is."""
+    return hashlib.sha256(device_id.encode()).hexdigest()[:32]

@@ -77,8 +77,11 @@ def write_signed(
     signers: Sequence[PrivateKey],
     rotations: Iterable[Envelope],
     subject: Descriptor,
+    further: Iterable[Descriptor] = (),
 ) -> Descriptor:
     """Write an envelope with the keys that have signed it as a manifest about `subject`; return what a tag points to.
+
+    `further` are blobs of the store that the envelope speaks of: they come after it and the keys.
 
     Raises:
         StorageError: the file system refused.
@@ -92,7 +95,7 @@ def write_signed(
         schema_version=2,
         artifact_type=artifact_type,
         config=_put(store, OCI_EMPTY, _EMPTY),
-        layers=tuple(_put(store, kind, data) for kind, data in layers),
+        layers=(*(_put(store, kind, data) for kind, data in layers), *further),
         subject=subject,
     )
     return _put(store, OCI_MANIFEST, to_json(manifest)).model_copy(update={"artifact_type": artifact_type})
@@ -119,7 +122,9 @@ def read_signature(loaded: Loaded, entries: Sequence[Descriptor] | None = None) 
     return read_signed(loaded.layout.read, found[0], SIGNATURE, name)
 
 
-def read_signed(read: Callable[[Descriptor], bytes], entry: Descriptor, artifact_type: str, name: str) -> Signature:
+def read_signed(
+    read: Callable[[Descriptor], bytes], entry: Descriptor, artifact_type: str, name: str, further: str = ""
+) -> Signature:
     """Return what `write_signed` wrote, nothing of it verified yet.
 
     Args:
@@ -127,6 +132,7 @@ def read_signed(read: Callable[[Descriptor], bytes], entry: Descriptor, artifact
         entry: the manifest.
         artifact_type: what it must be.
         name: what errors call it.
+        further: media type of what may come after the envelope and the keys, "" for nothing.
 
     Raises:
         DigestError: a blob of it is missing or damaged.
@@ -134,13 +140,13 @@ def read_signed(read: Callable[[Descriptor], bytes], entry: Descriptor, artifact
     """
     manifest = from_json(Manifest, _read(read, entry, name), name)
     kinds = [layer.media_type for layer in manifest.layers]
-    if manifest.artifact_type != artifact_type or kinds != [ENVELOPE, KEYS]:
+    if manifest.artifact_type != artifact_type or kinds[:2] != [ENVELOPE, KEYS] or set(kinds[2:]) - {further}:
         raise FormatError(
             f"{name} is another attachment",
             expected=f"{artifact_type} with {ENVELOPE} and {KEYS}",
             got=f"{manifest.artifact_type} with {', '.join(kinds[:3])}",
         )
-    envelope, keys = (_read(read, layer, name) for layer in manifest.layers)
+    envelope, keys = (_read(read, layer, name) for layer in manifest.layers[:2])
     parse(keys, name, limits.MAX_SIGNATURE_BYTES)
     document = from_json(Keys, keys, f"the keys of {name}")
     public = [decode_key(text, f"the keys of {name}") for text in document.keys]

@@ -161,20 +161,32 @@ def show_(
 @fleet.command(epilog="Example: edge-cmcl fleet evaluate 3f5a --data test.safetensors")
 def evaluate(
     generation: Annotated[str, typer.Argument(help="A device, a tag, or a digest.")],
-    data: Annotated[list[Path], typer.Option("--data", help="A pairs file of the host's own; repeat for more.")],
+    data: Annotated[
+        list[Path] | None, typer.Option("--data", help="A pairs file of the host's own; repeat for more.")
+    ] = None,
     folder: Folder = None,
     json: Json = False,
 ) -> None:
-    """Judge a generation on pairs of the host's own; remember it."""
+    """Judge a generation on pairs of the host's own; remember it.
+
+    Pairs that devices share are judged, too.
+    """
     from edge_cmcl.cli.host_commands import describe_metrics
     from edge_cmcl.host.fleet.evaluating import evaluate as judge
     from edge_cmcl.host.fleet.fleet import Fleet
 
     opened = Fleet(folder or default_fleet())
     with progress() as told, warned() as warnings:
-        loaded, found, means = judge(opened, generation, data, told)
+        loaded, found, means, shared = judge(opened, generation, data or (), told)
+    rows = [
+        [each.file, " - ".join(each.modalities), *(each.metrics[name] for name in ("n", "mrr", "recall_at_10"))]
+        for each in shared
+    ]
+    parts = [describe_metrics(found, means)] if found else []
+    parts += [table(["pairs", "of", "n", "MRR", "R@10"], rows)] if rows else []
     result = {"generation": loaded.digest, "pairs": [each.as_json() for each in found], "overall": means}
-    show({**result, "warnings": warnings}, describe_metrics(found, means), json=json)
+    result["shared"] = [each.model_dump() for each in shared]
+    show({**result, "warnings": warnings}, "\n\n".join(parts), json=json)
 
 
 @fleet.command(epilog="Example: edge-cmcl fleet merge 3f5a 9c61")

@@ -34,6 +34,12 @@ def sync(
     show_only: Annotated[
         bool, typer.Option("--show", help="List every file that would leave this device; send nothing.")
     ] = False,
+    share_heldout: Annotated[
+        int,
+        typer.Option(
+            "--share-heldout", min=0, help="Also send so many pairs that were kept back of each step to the host."
+        ),
+    ] = 0,
     limit: Limit = None,
     ca_file: CaFile = None,
     plain_http: PlainHttp = False,
@@ -45,11 +51,12 @@ def sync(
 ) -> None:
     """Send what this device learned; take what the host promoted.
 
-    Adapters, sketches, statistics, metrics and signatures are sent; windows and features never are. What the host
-    offers is judged on the pairs that this device kept back, and is on trial afterwards. While the remote is away the
-    device works on, and the next sync sends everything (exit code 6).
+    Adapters, sketches, statistics, metrics and signatures are sent; windows never are, and features only with
+    --share-heldout. What the host offers is judged on the pairs that this device kept back, and is on trial afterwards.
+    While the remote is away the device works on, and the next sync sends everything (exit code 6).
     """
     from edge_cmcl.bundle.store_files import SYNC_FOLDER
+    from edge_cmcl.device.sharing import share
     from edge_cmcl.device.store import open_store
     from edge_cmcl.device.syncing import outgoing
     from edge_cmcl.device.syncing import sync as synchronise
@@ -69,7 +76,12 @@ def sync(
             show(shown, _describe_items(items), json=json)
             return
         report = synchronise(opened, link, progress=told)
-    show({**report.as_json(), "warnings": warnings}, describe(report), json=json)
+        shared = share(opened, link, share_heldout) if share_heldout else None
+    result = {**report.as_json(), "shared": vars(shared).copy() if shared else None, "warnings": warnings}
+    lines = [describe(report)]
+    if shared:
+        lines.append(f"shared {shared.pairs} pairs that were kept back, {shared.bytes / 1e6:.2f} MB")
+    show(result, "\n".join(lines), json=json)
 
 
 def describe(report: SyncReport) -> str:

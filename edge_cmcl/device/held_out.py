@@ -26,7 +26,7 @@ from edge_cmcl.device.encode import OutputCache
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.plan import Plan, within
 from edge_cmcl.device.text import TEXT
-from edge_cmcl.durable import make_folder, storage_errors, sync_folder
+from edge_cmcl.durable import make_folder, storage_errors, sync_folder, write_bytes
 from edge_cmcl.errors import DataError, EdgeCmclWarning
 from edge_cmcl.limits import HELD_BACK
 from edge_cmcl.progress import silent
@@ -165,7 +165,7 @@ def save(store: Layout, held: HeldOut) -> None:
     """
     folder = store.root / HELD_OUT_FOLDER
     make_folder(folder)
-    tensors.write(folder / _name(held.origin), *_packed(held))
+    write_bytes(folder / _name(held.origin), packed(held))
 
 
 def saved(store: Layout) -> dict[str, Path]:
@@ -211,7 +211,8 @@ def _name(origin: str) -> str:
     return f"{hashlib.sha256(origin.encode()).hexdigest()[:32]}.safetensors"
 
 
-def _packed(held: HeldOut) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+def packed(held: HeldOut) -> bytes:
+    """Return the bytes of the file that `read` reads."""
     arrays: dict[str, NDArray[Any]] = {f"raw.{name}": raw for name, raw in held.raw.items()}
     arrays |= {f"valid.{name}": valid.astype(np.uint8) for name, valid in held.valid.items()}
     if held.labels is not None:
@@ -224,7 +225,7 @@ def _packed(held: HeldOut) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         "labels": json.dumps(held.label_names),
         "encoders": json.dumps(dict(held.encoders)),
     }
-    return arrays, metadata
+    return tensors.to_bytes(arrays, metadata)
 
 
 def _unpacked(file: tensors.TensorFile) -> HeldOut:

@@ -11,7 +11,7 @@ import pytest
 from conftest import LESSONS, World, fingerprint_of
 
 from edge_cmcl.bundle import Loaded, State, Store
-from edge_cmcl.bundle.attested import Judgement, attested, judgement_tag
+from edge_cmcl.bundle.attested import Judgement, attested, judgement_tag, shared_tag
 from edge_cmcl.bundle.canonical import digest_of
 from edge_cmcl.bundle.documents import Descriptor
 from edge_cmcl.bundle.keys import PrivateKey
@@ -22,10 +22,13 @@ from edge_cmcl.device.golden import make_golden
 from edge_cmcl.device.held_out import saved
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.outbox import unsent
+from edge_cmcl.device.sharing import share
 from edge_cmcl.device.signing import keyring
 from edge_cmcl.device.store import CURRENT
 from edge_cmcl.device.trial import trial_of
-from edge_cmcl.errors import OlderError, RemoteError, SignatureError, UntrustedKeyError
+from edge_cmcl.errors import DataError, OlderError, RemoteError, SignatureError, UntrustedKeyError
+from edge_cmcl.host.fleet.evaluating import evaluate
+from edge_cmcl.host.fleet.shared import shared_pairs
 from edge_cmcl.sync.attached import blob_reader
 
 
@@ -289,3 +292,34 @@ def test_nothing_of_a_recording_leaves_the_device(pulled: World, machine: object
     with open_pairs(Path(str(machine.new))) as pairs:  # type: ignore[attr-defined]
         for sensor in pairs.modalities:
             assert all(window.tobytes() not in sent for window in pairs.read(sensor))
+
+
+def test_pairs_are_shared_on_request_alone_and_the_host_judges_by_them(pulled: World) -> None:
+    store = pulled.device("a")
+    with pytest.raises(DataError, match="nothing to judge by"):
+        evaluate(pulled.fleet, store.state().device_id, ())
+    pulled.sync("a")  # under its new address, so that the remote is known
+    with pulled.remote() as remote:
+        shared = share(store, remote, 12)
+    assert (shared.pairs, len(shared.steps)) == (12, 1)
+    pulled.pull()
+    (held,) = shared_pairs(pulled.fleet)[store.state().device_id]
+    assert held.n == 12
+    _, _, _, found = evaluate(pulled.fleet, store.state().device_id, ())
+    assert {frozenset(each.modalities) for each in found} == {frozenset(("acoustic", "vibration"))}
+    assert found[0].metrics["n"] == 12
+    assert pulled.fleet.state().measured[store.tags()[CURRENT]][0].file.startswith("shared by ")
+
+
+def test_shared_pairs_that_another_key_has_signed_are_not_taken(pulled: World) -> None:
+    ids = {name: pulled.device(name).state().device_id for name in LESSONS}
+    digest = pulled.device("a").tags()[CURRENT]
+    with pulled.remote() as remote:
+        share(pulled.device("b"), remote, 10)
+        entry = remote.head(shared_tag(pulled.device("b").tags()[CURRENT], ids["b"]))
+        assert entry is not None
+        data = remote.manifest(entry.digest)
+        assert data is not None
+        remote.put(shared_tag(digest, ids["a"]), data, entry.media_type)
+    assert list(pulled.pull().problems) == [ids["a"]]
+    assert list(shared_pairs(pulled.fleet)) == [ids["b"]]

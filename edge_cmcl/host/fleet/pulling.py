@@ -20,8 +20,9 @@ from edge_cmcl.bundle.transfer import import_layout
 from edge_cmcl.bundle.trust import Trust, following, trusting
 from edge_cmcl.bundle.verification import verified
 from edge_cmcl.device.intact import intact
-from edge_cmcl.errors import IntegrityError, RefusedError, SignatureError, UntrustedKeyError
+from edge_cmcl.errors import DataError, IntegrityError, RefusedError, SignatureError, UntrustedKeyError
 from edge_cmcl.host.fleet.fleet import Fleet
+from edge_cmcl.host.fleet.shared import bring
 from edge_cmcl.host.fleet.state import MAX_HISTORY, MAX_VERDICTS, Device, Past
 from edge_cmcl.progress import Progress, silent
 from edge_cmcl.sync.attached import blob_reader
@@ -84,7 +85,7 @@ def pull(
         for done, name in enumerate(names):
             try:
                 _device(fleet, remote, name, known.get(name), wanted, pulled)
-            except (IntegrityError, RefusedError) as error:
+            except (DataError, IntegrityError, RefusedError) as error:
                 pulled.problems[name] = f"{error.message}{f': {error.got}' if error.got else ''}"
             progress("devices", done + 1, len(names))
     return pulled
@@ -95,6 +96,8 @@ def _device(fleet: Fleet, remote: Remote, name: str, known: Device | None, wante
     if entry is None:
         return
     verdicts = _verdicts(fleet, remote, name, known)
+    if known is not None:
+        pulled.received_bytes += bring(fleet, remote, name, known.report.manifest, _own(fleet, known))
     if known is not None and known.told == entry.digest:
         if verdicts is not None:
             fleet.save_device(known.model_copy(update={"verdicts": verdicts}))
@@ -114,6 +117,7 @@ def _device(fleet: Fleet, remote: Remote, name: str, known: Device | None, wante
             hint="somebody moved the tag: look at the remote",
         )
     _generation(fleet, remote, report, trusted, wanted, pulled)
+    pulled.received_bytes += bring(fleet, remote, name, report.manifest, trusted)
     history = _history(fleet, remote, report, known, trusted)
     fleet.save_device(
         Device(
@@ -276,12 +280,17 @@ def _verdicts(fleet: Fleet, remote: Remote, name: str, known: Device | None) -> 
     state = fleet.state()
     offered = [each for each in (known.decision, state.for_all) if each is not None]
     found = dict(known.verdicts)
-    trust = Trust(keys=tuple(r for r in fleet.ring.trust().keys if r.fingerprint == known.fingerprint))
+    trust = _own(fleet, known)
     for decision in offered:
         judgement = _judgement(remote, decision.manifest, name, trust)
         if judgement is not None and judgement.against is not None:
             found[decision.manifest] = judgement
     return None if found == known.verdicts else dict(list(found.items())[-MAX_VERDICTS:])
+
+
+def _own(fleet: Fleet, known: Device) -> Trust:
+    """Return the key that speaks for a device."""
+    return Trust(keys=tuple(each for each in fleet.ring.trust().keys if each.fingerprint == known.fingerprint))
 
 
 def _judgement(remote: Remote, digest: str, device: str, trusted: Trust) -> Judgement | None:
