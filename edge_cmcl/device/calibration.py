@@ -14,13 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_cmcl.bundle import ModalityRecord
+from edge_cmcl.bundle.canonical import canonical
+from edge_cmcl.bundle.limits import MAX_FREE_BYTES
 from edge_cmcl.continual.drift import FALSE_ALARMS, outside, range_of, residuals, thresholds
 from edge_cmcl.continual.origin import Origin, Origins, mean_eigenvalue, moment_rows
 from edge_cmcl.continual.sketch import MAX_ROWS as KEPT_ROWS
 from edge_cmcl.continual.sketch import principal_rows
 from edge_cmcl.continual.update_space import ALPHA, Preconditioner, soft
 from edge_cmcl.data.splits import Rows, folds, hold_out
-from edge_cmcl.device.clipping import CLIPPED, DRIFT, LASTING, entries_of, lasting, lasting_entry, names_of
+from edge_cmcl.device.clipping import (
+    CLIPPED,
+    CLIPPED_OUTPUTS,
+    DRIFT,
+    LASTING,
+    entries_of,
+    lasting,
+    lasting_entry,
+    names_of,
+)
 from edge_cmcl.device.features import RunningStatistics, Statistics, standard_scores, unit
 from edge_cmcl.errors import DataError
 
@@ -158,6 +169,8 @@ def calibrate(
 def united_calibration(sources: Sequence[tuple[Origin, ModalityRecord]], moved: bool) -> dict[str, dict[str, Any]]:
     """Return the entries of what several devices learned of one modality, by origin id.
 
+    Those of very many go without their lists of clipped outputs, so that a record can hold them.
+
     Args:
         sources: each origin that is left, with the record of a device that has it.
         moved: whether statistics are other ones now: then thresholds no longer hold.
@@ -168,6 +181,8 @@ def united_calibration(sources: Sequence[tuple[Origin, ModalityRecord]], moved: 
         for name in names_of(origin):
             if name in entries:
                 found[name] = lasting(entries[name]) if moved else entries[name]
+    if len(canonical(found)) > MAX_FREE_BYTES // 2:
+        return {name: {key: entry[key] for key in entry if key != CLIPPED_OUTPUTS} for name, entry in found.items()}
     return found
 
 

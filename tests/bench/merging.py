@@ -6,9 +6,8 @@
 Devices are those of fleets.py. "Different": three devices taught different sensors; R@10 in % of every pair on test
 subjects (UTD-MHAD, 430 candidates) or the test session (ISL, 78), and the largest relative certificate. "Same": two
 devices taught gyro, or depth, on different subjects. Their held-out repetitions are ranked by R@1 (54 candidates, of
-which R@10 finds nearly all), those of subjects that no device has met by R@10 (430). The ridge was chosen with seeds
-3 and 4. With --check it ends with 1 where the product misses the marks that merging has to reach, with --devices it
-measures time and memory of a merge of so many devices. Results: merging.md.
+which R@10 finds nearly all), those of subjects that no device has met by R@10 (430). With --check it ends with 1 where
+the product misses a mark, with --devices it measures time and memory of a merge of so many. Results: merging.md.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import pytest
 from edge_cmcl.bundle import ModalityRecord
 from edge_cmcl.continual.origin import Origin
 from edge_cmcl.continual.sketch import Sketch
+from edge_cmcl.device.calibration import united_calibration
 from edge_cmcl.device.clipping import (
     MAX_CLIPPED_OUTPUTS,
     clipped_of,
@@ -71,6 +72,17 @@ def test_very_many_outputs_are_not_listed() -> None:
     width = MAX_CLIPPED_OUTPUTS + 1
     many = Statistics(np.zeros(width, np.float32), np.ones(width, np.float32))
     assert "clipped_outputs" not in lasting_entry(np.full((1, width), 9.0, np.float32), many)
+
+
+def test_entries_of_very_many_devices_fit_into_a_record_without_their_lists() -> None:
+    def united(devices: int) -> dict[str, dict[str, object]]:
+        entry = {"clipped": 0.1, "clipped_outputs": list(range(1000, 1900)), "inverse_energy": 0.2}
+        sources = [(replace(ORIGIN, id=f"o{place}"), record({f"o{place}": entry})) for place in range(devices)]
+        return united_calibration(sources, moved=True)
+
+    assert set(united(3)["o2"]) == {"clipped", "clipped_outputs", "inverse_energy"}
+    assert set(united(100)["o99"]) == {"clipped", "inverse_energy"}
+    assert len(united(100)) == 100
 
 
 def test_thresholds_do_not_last() -> None:

@@ -25,7 +25,7 @@ from edge_cmcl.errors import RefusedError
 from edge_cmcl.host.fleet.labels import united_labels
 from edge_cmcl.host.fleet.modality import KEPT, United, unite
 from edge_cmcl.host.fleet.parents import check_parents
-from edge_cmcl.limits import MAX_DRIFT
+from edge_cmcl.limits import MAX_DRIFT, MAX_MODALITIES
 from edge_cmcl.version import SOFTWARE
 
 Accept = Callable[[Loaded], Mapping[str, Descriptor] | None]
@@ -88,7 +88,10 @@ def merge(
     """
     check_parents(parents)
     models = [Model(parent) for parent in parents]
-    united = [unite(name, models) for name in sorted({name for model in models for name in model.modalities})]
+    names = sorted({name for model in models for name in model.modalities})
+    if len(names) > MAX_MODALITIES:
+        raise RefusedError("too many sensors", expected=f"at most {MAX_MODALITIES}", got=str(len(names)))
+    united = [unite(name, models) for name in names]
     _check_new(models, united)
     failed = _guard(united, max_drift, force)
     with store.writer(), all_or_nothing(store):

@@ -6,16 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edge_cmcl.bundle import CertificateRecord, ModalityRecord
 from edge_cmcl.bundle.canonical import digest_of
 from edge_cmcl.bundle.limits import MAX_ORIGINS
 from edge_cmcl.bundle.payloads import Adapter, adapter_to_bytes
 from edge_cmcl.continual.certificate import certify
 from edge_cmcl.continual.merging import Lesson, groups_of, merged_adapter
-from edge_cmcl.continual.origin import Origin, Origins, union
+from edge_cmcl.continual.origin import Origins, union
 from edge_cmcl.device.calibration import united_calibration
 from edge_cmcl.device.clipping import DRIFT
 from edge_cmcl.device.features import Statistics
@@ -120,9 +117,11 @@ def _fit(
         origins = tuple(origin for origin, _ in sources)
     else:
         origins = tuple(moved(name, source, to, weight, digest) for source in sources)
-    certificates = [
-        _certified(name, origin, model, weight) for origin, (_, model) in zip(origins, sources, strict=True)
-    ]
+    learned = (model.reference(origin.reference) if to is None else weight for origin, model in sources)
+    certificates = (
+        certify(name, origin.id, origin.sketch, weight, reference, origin.carried)
+        for origin, reference in zip(origins, learned, strict=True)
+    )
     calibration = {key: value for key, value in main.record(name).calibration.items() if key != DRIFT}
     entries = united_calibration([(origin, model.record(name)) for origin, model in sources], to is not None)
     record = main.record(name).model_copy(
@@ -133,7 +132,7 @@ def _fit(
         }
     )
     how = FITTED if to is None else MOVED
-    stated = tuple(certificates)
+    stated = tuple(CertificateRecord(**vars(each)) for each in certificates)
     return United(name, how, devices, main, record, adapter, origins, stated, data, _notes(name, main, holders))
 
 
@@ -146,13 +145,6 @@ def _lessons(name: str, sources: Sequence[Source], groups: Sequence[int], to: St
         move = move_of(name, (origin, model), to) if to is not None else None
         learned, share = model.reference(origin.reference), origin.weight / totals[group]
         yield Lesson(origin.weight, origin.sketch, learned, share, move)
-
-
-def _certified(name: str, origin: Origin, model: Model, weight: NDArray[np.float32]) -> CertificateRecord:
-    """Certify an origin; one that has moved refers to the merged adapter, `weight`, which `model` does not have."""
-    known = origin.reference in {each.reference for each in model.origins(name)}
-    learned = model.reference(origin.reference) if known else weight
-    return CertificateRecord(**vars(certify(name, origin.id, origin.sketch, weight, learned, origin.carried)))
 
 
 def _check_records(name: str, holders: Sequence[Model]) -> None:

@@ -88,5 +88,5 @@ def check_finite(name: str, weight: NDArray[np.float32]) -> None:
             f"the merge was not committed: the merged adapter of {name} is not finite",
             expected="finite numbers",
             got="NaN or infinity",
-            hint="`edge-cmcl fleet show` tells which device's adapter is far larger than the others; merge without it",
+            hint="one device's adapter is far larger than the others': merge without one after the other to find it",
         )
