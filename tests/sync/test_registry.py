@@ -23,6 +23,7 @@ from sync_samples import blob_of, large_update, new_bytes
 from edge_cmcl.bundle import Store
 from edge_cmcl.errors import RemoteError, UsageError
 from edge_cmcl.sync.connect import connect
+from edge_cmcl.sync.pull import fetch
 from edge_cmcl.sync.push import push
 from edge_cmcl.sync.settings import LinkSettings
 
@@ -169,6 +170,7 @@ import sys
 from pathlib import Path
 from edge_cmcl.bundle import Store
 from edge_cmcl.sync.connect import connect
+from edge_cmcl.sync.pull import fetch
 from edge_cmcl.sync.push import push
 from edge_cmcl.sync.settings import LinkSettings
 url, ca, work, store = sys.argv[1:]
@@ -256,6 +258,33 @@ def test_an_update_takes_its_changed_blobs_on_the_wire_and_a_second_sync_nearly_
             assert push(store, [update], remote, tags).blobs == 0
         assert relay.up - first_up < 5000
         assert relay.connections == 2
+
+
+def test_a_pull_that_is_cut_off_goes_on_in_the_same_folder(
+    shared_registry: RegistryServer, store: Store, tmp_path: Path
+) -> None:
+    update = large_update(store)
+    url = shared_registry.url("pull/cut")
+    with connect(url, settings(shared_registry)) as remote:
+        push(store, [store.load("base"), store.load("current"), update], remote, {"new": update.descriptor})
+    with relaying(shared_registry.port) as relay:
+
+        def end(stage: str, done: int, total: int) -> None:
+            if done > total / 2:
+                relay.target = 1  # where nobody listens
+                relay.cut()
+
+        away = replace(settings(shared_registry), patience_s=0.5)
+        with (
+            connect(shared_registry.url("pull/cut", relay.port), away) as remote,
+            pytest.raises(RemoteError, match="is away"),
+        ):
+            fetch(remote, "new", None, tmp_path / "pulled", progress=end)
+    assert not (tmp_path / "pulled" / "index.json").exists()
+    with connect(url, settings(shared_registry)) as remote:
+        layout = fetch(remote, "new", None, tmp_path / "pulled")
+        assert remote.link.received < 0.6 * sum(layer.size for layer in update.manifest.layers)
+    assert layout.load(update.digest).read(update.generation.modalities["acc"].adapter_blob)
 
 
 def test_a_tag_that_the_registry_cannot_remove_stays(shared_registry: RegistryServer, tmp_path: Path) -> None:
