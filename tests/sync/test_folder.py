@@ -171,6 +171,20 @@ def test_a_key_that_is_not_let_in_says_so(ssh_server: SshServer, shared: Path, t
     assert "authorized_keys" in caught.value.hint
 
 
+def test_a_users_ssh_configuration_counts(
+    ssh_server: SshServer, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".ssh").mkdir(mode=0o700)
+    lines = ["Host fleet", "HostName 127.0.0.1", f"Port {ssh_server.port}", f"IdentityFile {ssh_server.identity}"]
+    (tmp_path / ".ssh" / "config").write_text("\n".join(lines) + "\n")
+    known = ssh_server.known_hosts.read_text().replace("[127.0.0.1]", "[fleet],[127.0.0.1]")
+    (tmp_path / ".ssh" / "known_hosts").write_text(known)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with connect(f"ssh://fleet{shared}", SETTINGS) as remote:
+        assert remote.tags() == []
+
+
 def test_a_server_that_is_away_is_tried_again_and_then_named(tmp_path: Path, shared: Path) -> None:
     server = SshServer(tmp_path / "keys")
     with (
