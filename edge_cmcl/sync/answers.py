@@ -63,7 +63,7 @@ def failure(error: httpx.TransportError | httpx.StreamError, name: str) -> Excep
             f"{name} does not prove who it is",
             expected="a certificate that a trusted authority signed for this host, valid now",
             got=getattr(cause, "verify_message", "") or str(cause),
-            hint="give its authority with --ca-file or SSL_CERT_FILE; a wrong clock here has this effect, too",
+            hint="name the certificate of its authority in SSL_CERT_FILE; a wrong clock here has this effect, too",
         )
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         return nonsense(name, "an address or header in an answer", "http", str(error)[:200])

@@ -53,7 +53,7 @@ def fetch(
         StorageError: this side cannot hold it.
     """
     pulled = _Pull(remote, have, Path(folder), progress)
-    entry, manifest = pulled.manifest(ref, ref)
+    entry, manifest = pulled.manifest(remote.head(ref), ref)
     name = f"generation {entry.digest[:19]}"
     if manifest.artifact_type != BUNDLE:
         raise FormatError(f"{remote.name}: {name} is something else", expected=BUNDLE, got=str(manifest.artifact_type))
@@ -89,9 +89,13 @@ class _Pull:
         with storage_errors(folder):
             (folder / INDEX_FILE).unlink(missing_ok=True)
 
-    def manifest(self, ref: str, shown: str) -> tuple[Descriptor, Manifest]:
-        """Bring a manifest here; return its descriptor and what it says."""
-        found = self._remote.head(ref)
+    def manifest(self, found: Descriptor | None, shown: str) -> tuple[Descriptor, Manifest]:
+        """Bring a manifest here; return its descriptor and what it says.
+
+        Args:
+            found: what the remote says of it.
+            shown: what errors call it.
+        """
         if found is None:
             raise ModelError(
                 f"{self._remote.name} has no {shown[:100]!r}",
@@ -118,9 +122,10 @@ class _Pull:
     def attachment(self, generation: Descriptor, suffix: str) -> tuple[Descriptor, Manifest] | None:
         """Bring the manifest of an attachment here; return its tagged entry and what it says, None for none."""
         tag = f"{generation.digest.replace(':', '-')}.{suffix}"
-        if self._remote.head(tag) is None:
+        found = self._remote.head(tag)
+        if found is None:
             return None
-        entry, manifest = self.manifest(tag, tag)
+        entry, manifest = self.manifest(found, tag)
         if manifest.subject is not None and manifest.subject.digest != generation.digest:
             got = manifest.subject.digest
             raise FormatError(f"{tag} is about another manifest", expected=generation.digest, got=got)
@@ -154,7 +159,7 @@ class _Pull:
         try:
             if config in missing:
                 self._download(config)
-            generation = check(self._at(config.digest).read_bytes())
+            generation = check(_Blobs(self.folder).read(config))
             for blob in missing:
                 if blob != config:
                     self._download(blob)
@@ -173,26 +178,29 @@ class _Pull:
     def _is_here(self, blob: Descriptor) -> bool:
         """Whether a blob is in the folder, or could be linked or copied from what we have; verified in both cases."""
         target = self._at(blob.digest)
-        if target.exists():
-            try:
-                _Blobs(self.folder).verify(blob)
-                return True
-            except DAMAGED:
-                target.unlink()
+        with storage_errors(target):
+            if target.exists():
+                try:
+                    _Blobs(self.folder).verify(blob)
+                    return True
+                except DAMAGED:
+                    target.unlink()
         if self._have is None or not self._have.has(blob.digest):
             return False
         try:
             self._have.verify(blob)
-            try:
-                os.link(self._have.blob_path(blob.digest), target)
-            except OSError:  # another file system, or one without hard links
-                with self._have.chunks(blob) as chunks, replacing(target) as file:
-                    for chunk in chunks:
-                        file.write(chunk)
+            self._take_over(self._have, blob, target)
         except DAMAGED:
-            target.unlink(missing_ok=True)
             return False
         return True
+
+    def _take_over(self, have: Layout, blob: Descriptor, target: Path) -> None:
+        try:
+            os.link(have.blob_path(blob.digest), target)
+        except OSError:  # another file system, or one without hard links
+            with have.chunks(blob) as chunks, replacing(target) as file:
+                for chunk in chunks:
+                    file.write(chunk)
 
     def _kept(self, found: Descriptor) -> bytes | None:
         """Return a manifest that is here already."""

@@ -46,7 +46,7 @@ class Web:
         link: names the registry.
 
     Attributes:
-        wait_s: seconds that a request without a body takes, the last ones most.
+        wait_s: seconds that a request without a body takes on a connection that stands, the last ones most.
 
     Raises:
         UsageError: http without TLS was not allowed, or `ca_file` cannot be read.
@@ -61,6 +61,7 @@ class Web:
         port = "" if address.port is None else f":{address.port}"
         self.origin = httpx.URL(f"{'http' if plain else 'https'}://{host}{port}")
         self.wait_s = 0.0
+        self._connected = False
         self._credentials = find_credentials(address.host, address.port)
         self._authorization: str | None = None
         transport = httpx.HTTPTransport(
@@ -177,9 +178,12 @@ class Web:
         sent = {"Accept-Encoding": "identity", **headers}
         if self._authorization is not None and self._is_own(url):
             sent["Authorization"] = self._authorization
-        began = time.monotonic()
-        response = self._client.send(self._client.build_request(method, url, headers=sent, content=body), stream=True)
-        if not body:
+        request = self._client.build_request(method, url, headers=sent, content=body)
+        began, connected = time.monotonic(), self._connected
+        self._connected = False
+        response = self._client.send(request, stream=True)
+        self._connected = True
+        if connected and not body:
             took = time.monotonic() - began
             self.wait_s = took if self.wait_s == 0 else (self.wait_s + took) / 2
         return response

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +12,7 @@ import pytest
 from bundle_samples import make_store, snapshot
 from relay import relaying
 from servers import SshServer
-from sync_samples import blob_of, large_update
+from sync_samples import blob_of, kill_after, large_update
 
 from edge_cmcl.bundle import Layout, Store
 from edge_cmcl.bundle.transfer import export_layout, import_layout
@@ -171,6 +168,20 @@ def test_a_key_that_is_not_let_in_says_so(ssh_server: SshServer, shared: Path, t
     assert "authorized_keys" in caught.value.hint
 
 
+def test_a_users_ssh_configuration_counts(
+    ssh_server: SshServer, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".ssh").mkdir(mode=0o700)
+    lines = ["Host fleet", "HostName 127.0.0.1", f"Port {ssh_server.port}", f"IdentityFile {ssh_server.identity}"]
+    (tmp_path / ".ssh" / "config").write_text("\n".join(lines) + "\n")
+    known = ssh_server.known_hosts.read_text().replace("[127.0.0.1]", "[fleet],[127.0.0.1]")
+    (tmp_path / ".ssh" / "known_hosts").write_text(known)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with connect(f"ssh://fleet{shared}", SETTINGS) as remote:
+        assert remote.tags() == []
+
+
 def test_a_server_that_is_away_is_tried_again_and_then_named(tmp_path: Path, shared: Path) -> None:
     server = SshServer(tmp_path / "keys")
     with (
@@ -202,21 +213,6 @@ def test_a_connection_that_is_cut_is_opened_again_and_little_is_sent_twice(
     assert (tmp_path / "target").read_bytes() == source.read_bytes()
 
 
-PUSH = """
-import sys
-from pathlib import Path
-from edge_cmcl.bundle import Store
-from edge_cmcl.sync.connect import connect
-from edge_cmcl.sync.push import push
-from edge_cmcl.sync.settings import LinkSettings
-url, known, identity, work, store = sys.argv[1:]
-store = Store(Path(store))
-settings = LinkSettings(known_hosts=Path(known), identity=Path(identity), work=Path(work), bytes_per_s=800_000)
-with connect(url, settings) as remote:
-    push(store, [store.load(ref) for ref in ("base", "current", "large")], remote, {})
-"""
-
-
 @pytest.mark.parametrize("kind", ["near", "ssh"])
 def test_a_push_that_is_killed_is_finished_by_another_process(
     ssh_server: SshServer, shared: Path, tmp_path: Path, kind: str
@@ -225,14 +221,7 @@ def test_a_push_that_is_killed_is_finished_by_another_process(
     update = large_update(store)
     url = f"file://{shared}" if kind == "near" else ssh_server.url(shared)
     settings = ssh_settings(ssh_server, tmp_path / "work")
-    arguments = [url, ssh_server.known_hosts, ssh_server.identity, tmp_path / "work", store.root]
-    process = subprocess.Popen([sys.executable, "-c", PUSH, *map(str, arguments)])
-    for _ in range(1000):
-        if sum(path.stat().st_size for path in shared.rglob("*") if path.is_file()) > 1_200_000:
-            break
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    kill_after(1_200_000, url, settings, store, ("base", "current", "large"))
     with connect(url, settings) as remote:
         push(store, [store.load(ref) for ref in ("base", "current", "large")], remote, {"new": update.descriptor})
         assert remote.link.sent < 1_700_000

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -373,6 +375,18 @@ def test_what_fails_for_a_moment_is_tried_again_and_what_says_no_is_not() -> Non
         with pytest.raises(RemoteError, match="refuses"):
             remote.tags()
         assert len(liar.asked) == 1
+
+
+def test_a_server_that_falls_silent_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_cmcl.sync.web.SILENCE_S", 0.3)
+    silent = threading.Event()
+    with lying(lambda request: silent.wait(10) and None) as liar, connect(liar.url, SETTINGS) as remote:
+        began = time.monotonic()
+        with pytest.raises(RemoteError, match="is away") as caught:
+            remote.tags()
+        silent.set()
+    assert time.monotonic() - began < 3
+    assert "ReadTimeout" in caught.value.got
 
 
 def test_tags_come_from_every_page() -> None:

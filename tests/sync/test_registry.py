@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,11 +16,12 @@ import pytest
 from bundle_samples import make_store
 from relay import relaying
 from servers import PASSWORD, USER, RegistryServer, running
-from sync_samples import blob_of, large_update, new_bytes
+from sync_samples import blob_of, kill_after, large_update, new_bytes
 
 from edge_cmcl.bundle import Store
 from edge_cmcl.errors import RemoteError, UsageError
 from edge_cmcl.sync.connect import connect
+from edge_cmcl.sync.pull import fetch
 from edge_cmcl.sync.push import push
 from edge_cmcl.sync.settings import LinkSettings
 
@@ -162,42 +161,19 @@ def test_a_registry_that_is_killed_and_started_again_gets_the_rest(own_registry:
         assert relay.up < 1.1 * blob.size + 25_000
 
 
-# The cap keeps the process waiting between two chunks most of the time: with a chunk under way, a SIGKILL may cost the
-# registry's upload of that blob (SYNC.md, "What a cut leaves").
-PUSH = """
-import sys
-from pathlib import Path
-from edge_cmcl.bundle import Store
-from edge_cmcl.sync.connect import connect
-from edge_cmcl.sync.push import push
-from edge_cmcl.sync.settings import LinkSettings
-url, ca, work, store = sys.argv[1:]
-store = Store(Path(store))
-with connect(url, LinkSettings(ca_file=Path(ca), work=Path(work), bytes_per_s=400_000)) as remote:
-    loaded = [store.load(ref) for ref in ("base", "current", "large")]
-    push(store, loaded, remote, {"new": loaded[-1].descriptor})
-"""
-
-
 def test_a_push_that_is_killed_in_the_middle_of_a_blob_is_finished_by_another_process(
     shared_registry: RegistryServer, store: Store, tmp_path: Path
 ) -> None:
     update = large_update(store)
-    url = "killed/push"
+    refs = ("base", "current", "large")
     with relaying(shared_registry.port) as relay:
-        place = shared_registry.url(url, relay.port)
-        arguments = [place, shared_registry.ca, tmp_path / "work", store.root]
-        process = subprocess.Popen([sys.executable, "-c", PUSH, *map(str, arguments)])
-        relay.await_up(500_000)
-        time.sleep(0.12)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        place = shared_registry.url("killed/push", relay.port)
+        capped = replace(settings(shared_registry, tmp_path / "work"), bytes_per_s=2_000_000)
+        kill_after(500_000, place, capped, store, refs)
         assert list((tmp_path / "work").glob("*.json"))
         with connect(place, settings(shared_registry, tmp_path / "work")) as remote:
             assert remote.head("new") is None
-            sent = push(
-                store, [store.load(ref) for ref in ("base", "current", "large")], remote, {"new": update.descriptor}
-            )
+            sent = push(store, [store.load(ref) for ref in refs], remote, {"new": update.descriptor})
             head = remote.head("new")
         assert sent.tags == ("new",)
         assert head is not None
@@ -256,6 +232,33 @@ def test_an_update_takes_its_changed_blobs_on_the_wire_and_a_second_sync_nearly_
             assert push(store, [update], remote, tags).blobs == 0
         assert relay.up - first_up < 5000
         assert relay.connections == 2
+
+
+def test_a_pull_that_is_cut_off_goes_on_in_the_same_folder(
+    shared_registry: RegistryServer, store: Store, tmp_path: Path
+) -> None:
+    update = large_update(store)
+    url = shared_registry.url("pull/cut")
+    with connect(url, settings(shared_registry)) as remote:
+        push(store, [store.load("base"), store.load("current"), update], remote, {"new": update.descriptor})
+    with relaying(shared_registry.port) as relay:
+
+        def end(stage: str, done: int, total: int) -> None:
+            if done > total / 2:
+                relay.target = 1  # where nobody listens
+                relay.cut()
+
+        away = replace(settings(shared_registry), patience_s=0.5)
+        with (
+            connect(shared_registry.url("pull/cut", relay.port), away) as remote,
+            pytest.raises(RemoteError, match="is away"),
+        ):
+            fetch(remote, "new", None, tmp_path / "pulled", progress=end)
+    assert not (tmp_path / "pulled" / "index.json").exists()
+    with connect(url, settings(shared_registry)) as remote:
+        layout = fetch(remote, "new", None, tmp_path / "pulled")
+        assert remote.link.received < 0.6 * sum(layer.size for layer in update.manifest.layers)
+    assert layout.load(update.digest).read(update.generation.modalities["acc"].adapter_blob)
 
 
 def test_a_tag_that_the_registry_cannot_remove_stays(shared_registry: RegistryServer, tmp_path: Path) -> None:
