@@ -11,7 +11,8 @@ import atheris
 sys.path.insert(0, str(Path(__file__).parent))
 
 with atheris.instrument_imports(include=["edge_cmcl", "json", "tomllib", "tarfile"]):
-    from targets import TARGETS, execute
+    from target import execute
+    from targets import TARGETS
 
 from mutate import mutated
 

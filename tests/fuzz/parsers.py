@@ -28,7 +28,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from mutate import MAX_BYTES, mutated
-from targets import TARGETS, Target, execute
+from target import Target, execute
+from targets import TARGETS
 
 MEMORY_BYTES = 256 << 20
 """What the parser of an input of 64 kB may take beyond what the process has before the first one."""

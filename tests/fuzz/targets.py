@@ -1,9 +1,4 @@
-"""The fuzz targets: each parser of bytes that come from elsewhere, what may come of it, real documents to start from.
-
-The property of every target: the bytes are accepted or refused by an error of ours with exit code 3 or 4 (a lock's
-owner: 7), told in a short message that can be printed; no other exception, at most 1 s of processor time for 64 kB.
-What is accepted is written again as the format says.
-"""
+"""The fuzz targets: each parser of bytes from elsewhere, what may come of it, and real documents to start from."""
 
 from __future__ import annotations
 
@@ -13,11 +8,8 @@ import json
 import os
 import sys
 import tarfile
-import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -28,7 +20,9 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "fuzz")]
 
 from bundle_samples import make_adapter, make_golden, make_labels, make_origin, make_store  # noqa: E402
-from mutate import Mutation, blind, dumped, in_base64, in_json, in_safetensors, in_tar, words  # noqa: E402
+from fleet_targets import FLEET_TARGETS  # noqa: E402
+from mutate import blind, dumped, in_base64, in_json, in_safetensors, in_tar, words  # noqa: E402
+from target import Target, ViolationError, folder, same, written  # noqa: E402
 
 from edge_cmcl import tensors  # noqa: E402
 from edge_cmcl.bundle import Layout, State, payloads, tarball  # noqa: E402
@@ -62,11 +56,8 @@ from edge_cmcl.bundle.signature import Keys  # noqa: E402
 from edge_cmcl.bundle.statement import check_statement, endorsed, endorsement, signers_of, statement_of  # noqa: E402
 from edge_cmcl.bundle.trust import Trust, owning, trusting  # noqa: E402
 from edge_cmcl.data import open_pairs, write_pairs  # noqa: E402
-from edge_cmcl.errors import EdgeCmclError, SignatureError  # noqa: E402
+from edge_cmcl.errors import SignatureError  # noqa: E402
 from edge_cmcl.project import load_project, template  # noqa: E402
-
-MAX_SECONDS = 1.0
-MAX_MESSAGE = 4000
 
 _DIGEST = "sha256:" + 64 * "a"
 _TOML = (
@@ -87,81 +78,9 @@ _TOML = (
 _JSON = (b"{", b"[", b'"', b"\\ud800", b"1e999", b"NaN", b'"a":', b"9", b"true", b"\xef\xbb\xbf", b"\xff")
 
 
-@dataclass(frozen=True)
-class Target:
-    """One parser.
-
-    Attributes:
-        name: what the command line calls it.
-        accept: parses the input, raises an error of ours or checks what it accepts.
-        seeds: real documents, made on the fly.
-        mutations: how inputs are made from them.
-        exit_codes: of the errors by which it may refuse.
-    """
-
-    name: str
-    accept: Callable[[bytes], None]
-    seeds: Callable[[], Sequence[bytes]]
-    mutations: tuple[Mutation, ...]
-    exit_codes: tuple[int, ...]
-
-
-class ViolationError(AssertionError):
-    """A parser did what none may do."""
-
-
-def execute(target: Target, data: bytes) -> str:
-    """Give `data` to `target`; return "accepted" or the class name of the error that refused it.
-
-    Raises:
-        ViolationError: a rule of the property does not hold.
-        Exception: whatever the parser raised that is no error of ours.
-    """
-    start = time.thread_time()
-    outcome = "accepted"
-    try:
-        target.accept(data)
-    except EdgeCmclError as error:
-        outcome = type(error).__name__
-        message = str(error)
-        if error.exit_code not in target.exit_codes:
-            raise ViolationError(f"exit code {error.exit_code} of {message[:500]}") from error
-        if len(message) > MAX_MESSAGE:
-            raise ViolationError(f"a message of {len(message)} characters: {message[:200]}") from error
-        if not message.replace("\n", "").isprintable():
-            raise ViolationError(f"a message that a terminal would obey: {message[:500]!r}") from error
-    took_s = time.thread_time() - start
-    if took_s > MAX_SECONDS:
-        raise ViolationError(f"{took_s:.1f} s for {len(data)} bytes")
-    return outcome
-
-
-def _same(what: str, first: object, second: object) -> None:
-    if first != second:
-        raise ViolationError(f"{what}: {str(first)[:300]} is written as {str(second)[:300]}")
-
-
-@cache
-def _folder() -> Path:
-    """Return a folder in memory, where there is one, for parsers that take a path; it ends with the process."""
-    parent = Path("/dev/shm")
-    holder = tempfile.TemporaryDirectory(prefix="edge-cmcl-fuzz-", dir=parent if parent.is_dir() else None)
-    _kept.append(holder)
-    return Path(holder.name)
-
-
-_kept: list[object] = []
-
-
-def _written(name: str, data: bytes) -> Path:
-    path = _folder() / name
-    path.write_bytes(data)
-    return path
-
-
 @cache
 def _sample() -> Layout:
-    return make_store(_folder() / "sample")
+    return make_store(folder() / "sample")
 
 
 @cache
@@ -172,8 +91,8 @@ def _current() -> Generation:
 def _manifest(data: bytes) -> None:
     manifest = from_json(Manifest, data, "the manifest")
     again = to_json(manifest)
-    _same("a manifest", from_json(Manifest, again, "the manifest again"), manifest)
-    _same("a manifest's bytes", to_json(from_json(Manifest, again, "again")), again)
+    same("a manifest", from_json(Manifest, again, "the manifest again"), manifest)
+    same("a manifest's bytes", to_json(from_json(Manifest, again, "again")), again)
     check_manifest(manifest, _current(), "the manifest")
 
 
@@ -184,11 +103,11 @@ def _manifests() -> list[bytes]:
 def _index(data: bytes) -> None:
     index = from_json(Index, data, "the index")
     again = to_json(index)
-    _same("an index", from_json(Index, again, "the index again"), index)
-    _same("an index's bytes", to_json(from_json(Index, again, "again")), again)
+    same("an index", from_json(Index, again, "the index again"), index)
+    same("an index's bytes", to_json(from_json(Index, again, "again")), again)
     for entry in index.manifests[:4]:
         moved = to_json(index.without_tag(entry.tag).with_tag("moved", entry))
-        _same("a tag that moved", from_json(Index, moved, "moved").manifests[-1].tag, "moved")
+        same("a tag that moved", from_json(Index, moved, "moved").manifests[-1].tag, "moved")
 
 
 def _indexes() -> list[bytes]:
@@ -197,7 +116,7 @@ def _indexes() -> list[bytes]:
 
 def _state(data: bytes) -> None:
     state = state_from_json(_resealed(data), "state.json")
-    _same("a state", state_from_json(state_to_json(state), "again"), state)
+    same("a state", state_from_json(state_to_json(state), "again"), state)
 
 
 def _resealed(data: bytes) -> bytes:
@@ -225,10 +144,10 @@ def _states() -> list[bytes]:
 
 def _generation(data: bytes) -> None:
     generation = generation_from_json(data, "the generation")
-    _same("a generation", to_json(generation), data)
+    same("a generation", to_json(generation), data)
     sizes = {digest: 1 for _, _, digest in generation.blobs()}
     layers_of(generation, sizes)
-    _same("a generation's object", from_json(Generation, data, "again"), generation)
+    same("a generation's object", from_json(Generation, data, "again"), generation)
 
 
 def _generations() -> list[bytes]:
@@ -248,7 +167,7 @@ def _payload(data: bytes) -> None:
     kind = next((kind for kind in _READERS if b'kind\\":\\"' + kind.encode() in data), "adapter")
     read, write = _READERS[kind]
     again = write(read(data))  # type: ignore[operator]
-    _same(f"a payload {kind}", write(read(again)), again)  # type: ignore[operator]
+    same(f"a payload {kind}", write(read(again)), again)  # type: ignore[operator]
 
 
 def _payloads() -> list[bytes]:
@@ -265,17 +184,17 @@ def _tensors(data: bytes) -> None:
     found = tensors.from_bytes(data)
     again = tensors.from_bytes(tensors.to_bytes(found))
     for name, array in found.items():
-        _same("the layout of a tensor", (again[name].shape, again[name].dtype), (array.shape, array.dtype))
-        _same("the bytes of a tensor", again[name].tobytes(), array.tobytes())
+        same("the layout of a tensor", (again[name].shape, again[name].dtype), (array.shape, array.dtype))
+        same("the bytes of a tensor", again[name].tobytes(), array.tobytes())
 
 
 def _pairs(data: bytes) -> None:
     """Open a pairs file and read all of it; what is accepted can be written, and is the same then."""
-    with open_pairs(_written("pairs.safetensors", data)) as pairs:
+    with open_pairs(written("pairs.safetensors", data)) as pairs:
         for modality in pairs.modalities:
             windows = pairs.read(modality)
-            _same("the shape of windows", windows.shape, (pairs.n, *pairs.shape(modality)))
-            _same("finite windows", bool(np.isfinite(windows).all()), True)
+            same("the shape of windows", windows.shape, (pairs.n, *pairs.shape(modality)))
+            same("finite windows", bool(np.isfinite(windows).all()), True)
             pairs.valid(modality)
         pairs.longest_window_s(pairs.modalities)
 
@@ -286,7 +205,7 @@ def _pairs_files() -> list[bytes]:
         "acc": random.standard_normal((3, 16, 2), np.float32),
         "depth": random.standard_normal((3, 16, 2, 2), np.float32),
     }
-    full, bare = _folder() / "full.safetensors", _folder() / "bare.safetensors"
+    full, bare = folder() / "full.safetensors", folder() / "bare.safetensors"
     write_pairs(
         full,
         windows,
@@ -304,10 +223,10 @@ def _pairs_files() -> list[bytes]:
 
 
 def _project(data: bytes) -> None:
-    project = load_project(_written("edge-cmcl.toml", data))
+    project = load_project(written("edge-cmcl.toml", data))
     project.missing_files()
     fields = project.model_dump()
-    _same("a project", type(project).model_validate(fields).model_dump(), fields)
+    same("a project", type(project).model_validate(fields).model_dump(), fields)
 
 
 def _projects() -> list[bytes]:
@@ -327,12 +246,12 @@ def stream_reader() -> Callable[[Path], object]:
 
 
 def _stream(data: bytes) -> None:
-    stream_reader()(_written("stream.toml", data))
+    stream_reader()(written("stream.toml", data))
 
 
 def _streams() -> list[bytes]:
     stream_reader()
-    _written("here", b"")
+    written("here", b"")
     step = '[[step]]\nname = "{0}"\nmodalities = ["acc", "text"]\ntrain = "here"\ntest = "here"\n'
     return [('name = "s"\nwidth = 1800\n' + step.format("one") + step.format("two")).encode()]
 
@@ -343,7 +262,7 @@ def _tar(data: bytes) -> None:
     with suppress(tarfile.ReadError), tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
         files = [member for member in tar.getmembers() if member.isfile()]
         theirs = {member.name.removeprefix("./"): tar.extractfile(member) for member in files}
-        _same("the files of a tar", {name: file and file.read() for name, file in theirs.items()}, found)
+        same("the files of a tar", {name: file and file.read() for name, file in theirs.items()}, found)
 
 
 def _tars() -> list[bytes]:
@@ -366,17 +285,17 @@ def _foreign_tar(form: int) -> bytes:
 
 
 def _layout(data: bytes) -> None:
-    _written("oci-layout", data)
-    Layout(_folder())
-    _same("an accepted layout", parse(data, "oci-layout")["imageLayoutVersion"], "1.0.0")
+    written("oci-layout", data)
+    Layout(folder())
+    same("an accepted layout", parse(data, "oci-layout")["imageLayoutVersion"], "1.0.0")
 
 
 def _lock(data: bytes) -> None:
     """Show the owner of a held lock, whatever stands in its file."""
-    path = _written("lock", data)
+    path = written("lock", data)
     with path.open("rb") as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
-        with locked(_folder()):
+        with locked(folder()):
             raise ViolationError("a held lock was taken")
 
 
@@ -394,13 +313,13 @@ def _dsse(data: bytes) -> None:
     """Verify a signed statement; only the one that was signed may be taken for it, in whatever spelling it comes."""
     envelope = envelope_from_json(data, "the envelope")
     again = to_json(envelope)
-    _same("an envelope", envelope_from_json(again, "again"), envelope)
+    same("an envelope", envelope_from_json(again, "again"), envelope)
     wanted = statement_of(_sample().load("current"))
     signers = signers_of(envelope, {_signer().public.fingerprint: _signer().public}, "the envelope")
     check_statement(envelope, wanted, "the envelope")
     if not signers:
         raise SignatureError("nobody known has signed it")
-    _same("what is signed", (envelope.payload_type, envelope.body("it")), (STATEMENT, wanted))
+    same("what is signed", (envelope.payload_type, envelope.body("it")), (STATEMENT, wanted))
 
 
 def _envelopes() -> list[bytes]:
@@ -410,7 +329,7 @@ def _envelopes() -> list[bytes]:
 def _signature_keys(data: bytes) -> None:
     keys = from_json(Keys, data, "the keys")
     for text in keys.keys:
-        _same("a key", decode_key(decode_key(text, "a key").encoded(), "a key"), decode_key(text, "a key"))
+        same("a key", decode_key(decode_key(text, "a key").encoded(), "a key"), decode_key(text, "a key"))
     for rotation in keys.rotations:
         endorsed(rotation, {_signer().public.fingerprint: _signer().public})
 
@@ -423,9 +342,9 @@ def _key_documents() -> list[bytes]:
 def _trust(data: bytes) -> None:
     """Take the bytes as they are or with the checksum that they need to be believed."""
     trust = unsealed(Trust, _resealed(data), "trust.json", "")
-    _same("the keys", unsealed(Trust, sealed(trust), "again", ""), trust)
+    same("the keys", unsealed(Trust, sealed(trust), "again", ""), trust)
     for fingerprint, key in trust.public().items():
-        _same("a fingerprint", key.fingerprint, fingerprint)
+        same("a fingerprint", key.fingerprint, fingerprint)
 
 
 def _trusts() -> list[bytes]:
@@ -439,10 +358,10 @@ def _pem(data: bytes) -> None:
     """Read a key file as either half of a key; what is accepted is Ed25519 and the same when written again."""
     if b"PRIVATE" in data:
         private = private_key_from_pem(data, "the key")
-        _same("a private key", private_key_from_pem(private.to_pem(), "again").public, private.public)
+        same("a private key", private_key_from_pem(private.to_pem(), "again").public, private.public)
     else:
         public = public_key_from_pem(data, "the key")
-        _same("a public key", public_key_from_pem(public.to_pem(), "again"), public)
+        same("a public key", public_key_from_pem(public.to_pem(), "again"), public)
 
 
 _PEM = (
@@ -479,6 +398,7 @@ TARGETS = {
         Target("trust", _trust, _trusts, (*_json_mutations, in_base64), (4,)),
         Target("pem", _pem, lambda: [_signer().to_pem(), _signer().public.to_pem()], (blind, words(*_PEM)), (3,)),
         Target("lock", _lock, _locks, _json_mutations, (7,)),
+        *FLEET_TARGETS,
     )
 }
 """Every parser by name."""

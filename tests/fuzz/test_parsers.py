@@ -12,7 +12,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from parsers import fuzz, input_of, limited_memory
-from targets import TARGETS, ViolationError, execute
+from target import ViolationError, execute
+from targets import TARGETS
 
 from edge_cmcl.errors import EdgeCmclError, FormatError, UsageError
 
