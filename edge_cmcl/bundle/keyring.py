@@ -8,6 +8,7 @@ the next change removes.
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +23,13 @@ from edge_cmcl.bundle.store_files import TRUST_FILE
 from edge_cmcl.bundle.trust import Trust, owning
 from edge_cmcl.bundle.twofold import copy_of, read_either, write_twice
 from edge_cmcl.durable import make_folder, storage_errors, write_bytes
-from edge_cmcl.errors import FormatError, ModelError, UsageError
+from edge_cmcl.errors import EdgeCmclWarning, FormatError, ModelError, StorageError, UsageError
 
 _PRIVATE = ".pem"
+
+
+class KeyLeftWarning(EdgeCmclWarning):
+    """A private key that signs no more could not be removed from the disk."""
 
 
 def own_key(folder: Path) -> tuple[PrivateKey, Trust]:
@@ -92,13 +97,20 @@ class KeyRing:
         """Replace which keys are known, and remove private keys that sign no more.
 
         Raises:
-            StorageError: the file system refused.
+            StorageError: the file system refused; the keys are as they were.
+
+        Warns:
+            KeyLeftWarning: they were replaced, and a private key that signs no more could not be removed.
         """
         data = sealed(trust)
         trust_from_json(data, "the new keys")
         make_folder(self.folder)
         write_twice(self.folder / TRUST_FILE, data)
-        self.tidy(trust)
+        try:
+            self.tidy(trust)
+        except StorageError as error:  # the change has happened: it must not look as if it had not
+            text = f"a private key that signs no more could not be removed: {error.got}; the next change will"
+            warnings.warn(text, KeyLeftWarning, stacklevel=2)
 
     def signer(self, trust: Trust) -> PrivateKey | None:
         """Return the private key that signs here, None where none was made yet.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edge_cmcl.bundle import keyring
-from edge_cmcl.bundle.keyring import KeyRing, generate_key_file, own_key, rotate_own_key
+from edge_cmcl.bundle.keyring import KeyLeftWarning, KeyRing, generate_key_file, own_key, rotate_own_key
 from edge_cmcl.bundle.keys import PrivateKey, read_private_key, read_public_key
 from edge_cmcl.bundle.trust import Trust
 from edge_cmcl.bundle.twofold import DamagedFileWarning, copy_of
@@ -82,6 +82,15 @@ def test_rotation_keeps_the_old_key_for_what_it_has_signed_and_removes_its_secre
     assert trust.public()[old.public.fingerprint] == old.public
     assert [path.stem for path in private_files(tmp_path)] == [trust.own]
     assert len(trust.rotations()) == 1
+
+
+def test_a_key_file_that_cannot_be_removed_is_told_and_does_not_undo_the_rotation(tmp_path: Path) -> None:
+    old, _ = own_key(tmp_path)
+    (tmp_path / f"{'a' * 64}.pem").mkdir()  # what is no file cannot be unlinked
+    with pytest.warns(KeyLeftWarning, match="could not be removed"):
+        trust, endorsed = rotate_own_key(tmp_path)
+    assert endorsed
+    assert works(tmp_path) == trust.own != old.public.fingerprint
 
 
 @pytest.mark.parametrize("step", range(6))
