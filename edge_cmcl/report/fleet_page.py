@@ -120,7 +120,7 @@ def score_text(score: Score) -> str:
 
 def days(then: str, now: str) -> float:
     """Return the days between two times as bundles write them."""
-    start, end = (datetime.fromisoformat(time.replace("Z", "+00:00")) for time in (then, now))
+    start, end = (datetime.fromisoformat(f"{time[:19]}+00:00") for time in (then, now))
     return (end - start).total_seconds() / 86400
 
 
