@@ -45,8 +45,8 @@ def pair_curve(axis: Axis, devices: int, colours: Mapping[str, str]) -> Spec:
     return _chart("pair", 170, encoding, layer, transform)
 
 
-def moved_curve(axis: Axis, devices: int, colours: Mapping[str, str]) -> Spec:
-    """Largest displacement bound of each generation, a line per device; data: moved."""
+def moved_curve(axis: Axis, devices: int, colours: Mapping[str, str], *, limit: bool) -> Spec:
+    """Largest displacement bound of each generation, a line per device, and on wish the default limit; data: moved."""
     tooltip = [
         {"field": "device", "title": "device"},
         {"field": "generation", "title": "generation"},
@@ -55,12 +55,13 @@ def moved_curve(axis: Axis, devices: int, colours: Mapping[str, str]) -> Spec:
         {"field": "when", "title": "when"},
     ]
     y = {"field": "score", "type": "quantitative", "title": "moved at most, %", "scale": {"zero": True}}
-    limit: Spec = {
+    rule: Spec = {
         "data": {"values": [{"limit": 100 * MAX_DRIFT}]},
         "mark": {"type": "rule", "color": HOST_COLOUR, "strokeDash": [4, 3]},
         "encoding": {"x": None, "tooltip": None, "y": {"field": "limit", "type": "quantitative"}},
     }
-    layer = [_lines("true", devices, colours), _points("true", "circle", devices, colours), limit]
+    layer = [_lines("true", devices, colours), _points("true", "circle", devices, colours)]
+    layer += [rule] if limit else []
     layer += [_front("datum.device === picked")] if devices > MANY else []
     return _chart("moved", 240, {"x": _x(axis), "y": y, "tooltip": tooltip}, layer, [])
 
@@ -73,7 +74,7 @@ def _x(axis: Axis) -> Spec:
         "type": "quantitative",
         "title": "generation",
         "scale": {"nice": False, "padding": 8, "zero": False},
-        "axis": {"grid": False, "format": "d", "tickMinStep": 1, "tickCount": 6},
+        "axis": {"grid": False, "labelExpr": "datum.value % 1 ? '' : datum.value", "tickCount": 6},
     }
 
 

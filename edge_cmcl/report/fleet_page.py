@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_cmcl.durable import write_bytes
+from edge_cmcl.limits import MAX_DRIFT
 from edge_cmcl.report import charts, fleet_charts
 from edge_cmcl.report.fleet import METRICS, FleetDevice, FleetOverview, Promoted, Score, pair_rows
 from edge_cmcl.report.page import fill
@@ -51,6 +52,8 @@ def render_fleet(fleet: FleetOverview) -> str:
         sentences=fleet_verdict(fleet),
         pairs=pair_rows(fleet),
         colours=device_colours(fleet),
+        near_limit=near_limit(fleet),
+        limit=f"{MAX_DRIFT:.0%}".replace("%", " %"),
         device_colour=fleet_charts.DEVICE_COLOUR,
         host_colour=fleet_charts.HOST_COLOUR,
         kept=kept,
@@ -165,7 +168,7 @@ def chart_data(fleet: FleetOverview, kept: int) -> dict[str, Any]:
         "specs": {
             axis: {
                 "pair": fleet_charts.pair_curve(axis, count, colours),
-                "moved": fleet_charts.moved_curve(axis, count, colours),
+                "moved": fleet_charts.moved_curve(axis, count, colours, limit=near_limit(fleet)),
             }
             for axis in ("generation", "time")
         },
@@ -179,6 +182,11 @@ def chart_data(fleet: FleetOverview, kept: int) -> dict[str, Any]:
             for score in others
         ],
     }
+
+
+def near_limit(fleet: FleetOverview) -> bool:
+    """Return whether the chart of certificates shows the limit: far above all lines it would only press them flat."""
+    return max((past.worst for device in fleet.devices for past in device.history), default=0.0) > MAX_DRIFT / 4
 
 
 def device_colours(fleet: FleetOverview) -> dict[str, str]:

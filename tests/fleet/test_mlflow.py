@@ -20,6 +20,7 @@ from servers import await_port, free_port
 from test_loop import spoiled
 
 from edge_cmcl.bundle.attested import JudgedPair
+from edge_cmcl.host.fleet.fleet import Fleet
 from edge_cmcl.host.fleet.tracked import tracking
 
 ROOT = Path(__file__).parent.parent.parent
@@ -236,6 +237,16 @@ def test_without_the_extra_the_command_says_what_to_install(run_cli: RunCli, pul
     )  # fmt: skip
     assert done.code == 7
     assert ".[mlflow]" in done.stderr
+
+
+def test_names_that_mlflow_would_not_take_and_a_fleet_without_any_are_usage_errors(
+    run_cli: RunCli, pulled: World, tmp_path: Path
+) -> None:
+    Fleet.create(tmp_path / "empty")
+    command = ("fleet", "mlflow", "--tracking-uri", "http://127.0.0.1:9", "--fleet")
+    assert run_cli(*command, pulled.folder / "fleet", "--model", "a/b").code == 2
+    assert run_cli(*command, pulled.folder / "fleet", "--experiment", "it's").code == 2
+    assert run_cli(*command, tmp_path / "empty").code == 2
 
 
 def test_several_steps_of_one_pair_have_keys_of_their_own(pulled: World) -> None:

@@ -96,6 +96,25 @@ def test_a_device_can_be_chosen_and_the_charts_be_over_time_and_of_another_metri
     assert tab.problems == []
 
 
+def test_a_pair_of_which_only_another_metric_is_told_is_named_and_not_drawn(tab: Tab, tmp_path: Path) -> None:
+    found = overview(make_fleet(tmp_path / "fleet", 3, generations=3, pairs=2))
+    write_fleet_page(found, tmp_path / "page.html")
+    tab.problems.clear()
+    tab.open(tmp_path / "page.html", 1280, ready=READY)
+    assert found.pairs == ["acc - emg", "acc - gyro", "gyro - text"], "the host alone tells the accuracy of labels"
+    assert tab.evaluate(DRAWN) == 2 + 1
+    assert tab.evaluate("untold.innerText").endswith(": gyro - text.")
+    tab.evaluate("(metric.value = 'recall_at_1', metric.dispatchEvent(new Event('change')), 1)")
+    tab.evaluate(PAUSE)
+    assert tab.evaluate(DRAWN) == 3 + 1
+    assert tab.evaluate("untold.hidden")
+    texts = "[...chart.querySelectorAll('.role-axis-label text')].map((text) => text.textContent).filter(Boolean)"
+    labels = f"[...document.querySelectorAll('[data-chart=pair]')].map((chart) => {texts})"
+    for shown in tab.evaluate(labels):
+        assert len(set(shown)) == len(shown), "no generation stands twice on the axis"
+    assert tab.problems == []
+
+
 def test_an_empty_fleet_has_a_page_without_errors(tab: Tab, tmp_path: Path) -> None:
     tab.problems.clear()
     write_fleet_page(overview(Fleet.create(tmp_path / "fleet")), tmp_path / "empty.html")

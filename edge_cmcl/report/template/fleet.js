@@ -35,10 +35,23 @@
   const options = { renderer: "svg", actions: false, ast: true, defaultStyle: false, logLevel: 1 }; // 1: errors only
   let views = [];
 
+  // A chart without a mark of the chosen metric would be an empty frame.
+  function hideUntold() {
+    const told = new Set(scores.filter((row) => row.metric === metric.value && places(row)).map((row) => row.pair));
+    const untold = page.pairs.filter((_, i) => !told.has(i));
+    document.querySelectorAll("[data-chart=pair]").forEach((chart) => {
+      chart.closest("figure").hidden = !told.has(Number(chart.dataset.pair));
+    });
+    const note = document.getElementById("untold");
+    note.hidden = !untold.length;
+    note.textContent = "Not drawn, since nobody has told this metric of them: " + untold.join(", ") + ".";
+  }
+
   async function draw() {
     delete root.dataset.drawn;
     views.forEach((view) => view.finalize());
     views = [];
+    document.querySelectorAll("figure[hidden]").forEach((figure) => { figure.hidden = false; }); // to have a width
     const chosen = { metric: metric.value, picked: device.value, needed: page.needed };
     const params = Object.entries(chosen).map(([name, value]) => ({ name, value }));
     for (const figure of document.querySelectorAll("[data-chart]")) {
@@ -46,6 +59,7 @@
                      datasets: rowsOf[figure.dataset.chart](figure) };
       views.push((await vegaEmbed(figure, spec, options)).view);
     }
+    hideUntold();
     root.dataset.drawn = String(views.length);
   }
 
@@ -81,7 +95,10 @@
     historyOf(id);
     await Promise.all(views.map((view) => view.signal("picked", id).runAsync()));
   }
-  metric.addEventListener("change", () => Promise.all(views.map((view) => view.signal("metric", metric.value).runAsync())));
+  metric.addEventListener("change", async () => {
+    hideUntold();
+    await Promise.all(views.map((view) => view.signal("metric", metric.value).runAsync()));
+  });
   axis.addEventListener("change", draw);
   device.addEventListener("change", () => pick(device.value));
   document.addEventListener("click", ({ target }) => {
