@@ -22,8 +22,10 @@ LINKS ?= full
 EXECUTIONS ?= 200000
 GUIDED ?= 100000
 FLIPS ?= 10000
+# Version of the MLflow server, that of the client in lock-host.txt.
+MLFLOW := 3.17.2
 
-.PHONY: help demo test bench compare data crash fuzz links merging proof lint clean
+.PHONY: help demo test bench compare data crash fuzz links merging mlflow proof lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -63,6 +65,13 @@ links: $(STAMP) ## Push over slow, lossy and broken links in network namespaces 
 
 merging: $(STAMP) data ## Merge devices that taught different and the same real sensors, by every way (under ten minutes)
 	$(ONE_CORE) $(BIN)/python -W ignore tests/bench/merging.py --data .bench/data --check
+
+# The server has an environment of its own: it takes an older pyarrow than the host.
+mlflow: $(STAMP) ## Log a fleet to a real MLflow server, which this installs (minutes)
+	$(PIP) --no-build-isolation --editable '.[mlflow]'
+	test -x .bench/mlflow/bin/mlflow || { $(PYTHON) -m venv .bench/mlflow && \
+	  .bench/mlflow/bin/python -m pip install --quiet --disable-pip-version-check mlflow==$(MLFLOW); }
+	$(ONE_CORE) $(BIN)/python -m pytest tests/fleet/test_mlflow.py
 
 proof: fuzz crash links merging ## Run the full fuzzing, crash and link tests, and the measurement of merges
 

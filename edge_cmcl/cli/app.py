@@ -40,6 +40,7 @@ from edge_cmcl.cli import (
     project_commands,
     report_commands,
     sync_commands,
+    tracking_commands,
     use_commands,
 )
 from edge_cmcl.cli.console import show_failure, show_warnings
@@ -59,6 +60,7 @@ _GROUPS = [
     report_commands.app,
     sync_commands.app,
     fleet_commands.app,
+    tracking_commands.app,
     demo_commands.app,
 ]
 

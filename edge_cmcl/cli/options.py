@@ -39,6 +39,12 @@ def default_fleet() -> Path:
     return _data_folder() / "fleet"
 
 
+def chosen_fleet() -> Path:
+    """Return the fleet that EDGE_CMCL_FLEET says, else where this user's is."""
+    named = os.environ.get("EDGE_CMCL_FLEET")
+    return Path(named) if named else default_fleet()
+
+
 def host_keys() -> Path:
     """Return the folder of the key with which this user's exports are signed, and of those it took the place of."""
     return _data_folder() / "keys"

@@ -1,4 +1,4 @@
-"""`edge-cmcl report`: the page that shows a comparison."""
+"""`edge-cmcl report`: the page that shows a comparison, or a fleet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edge_cmcl.cli.console import show
-from edge_cmcl.cli.options import Json
+from edge_cmcl.cli.options import Json, chosen_fleet
 from edge_cmcl.cli.outputs import Force, check_folder
 from edge_cmcl.errors import UsageError
 
@@ -18,13 +18,46 @@ app = typer.Typer()
 
 @app.command(epilog="Example: edge-cmcl report results/comparison.json --out page.html")
 def report(
-    result: Annotated[Path, typer.Argument(help="The result of a comparison, or the folder it is in.")],
     out: Annotated[Path, typer.Option("--out", help="The page, an HTML file.")],
+    result: Annotated[
+        Path | None,
+        typer.Argument(
+            help="The result of a comparison, or the folder it is in; with --fleet, the fleet [default: your own]."
+        ),
+    ] = None,
+    fleet: Annotated[bool, typer.Option("--fleet", help="A page of a fleet, and not of a comparison.")] = False,
     csv: Annotated[Path | None, typer.Option("--csv", help="A folder for every matrix as CSV.")] = None,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Write the HTML page of a comparison."""
+    """Write the HTML page of a comparison, or of a fleet."""
+    if fleet:
+        if csv is not None:
+            raise UsageError("a fleet has no matrices", expected="--fleet without --csv", got=f"--csv {csv}")
+        _fleet(result, out, force, json)
+    elif result is None:
+        raise UsageError(
+            "what is the page to show?", expected="the result of a comparison, or --fleet", got="neither of them"
+        )
+    else:
+        _comparison(result, out, csv, force, json)
+
+
+def _fleet(folder: Path | None, out: Path, force: bool, json: bool) -> None:
+    from edge_cmcl.host.fleet.fleet import Fleet
+    from edge_cmcl.host.fleet.overview import overview
+    from edge_cmcl.report import fleet_verdict, write_fleet_page
+
+    found = overview(Fleet(folder or chosen_fleet()))
+    _check_page(out, force)
+    size = write_fleet_page(found, out)
+    sentences = fleet_verdict(found)
+    states = {device.device_id: device.state for device in found.devices}
+    done = {"page": out, "bytes": size, "devices": states, "verdict": sentences}
+    show(done, "\n".join([*sentences, f"{out}: {size / 1e6:.1f} MB"]), json=json)
+
+
+def _comparison(result: Path, out: Path, csv: Path | None, force: bool, json: bool) -> None:
     from edge_cmcl.report import load, summaries, verdict, write_csv, write_page
 
     comparison = load(result)

@@ -1,7 +1,20 @@
 from edge_cmcl.report.entries import percent
+from edge_cmcl.report.fleet_page import fleet_verdict, write_fleet_page
 from edge_cmcl.report.page import is_page, write_page
 from edge_cmcl.report.results import Comparison, load, save
 from edge_cmcl.report.sentences import verdict
 from edge_cmcl.report.summary import summaries, write_csv
 
-__all__ = ["Comparison", "is_page", "load", "percent", "save", "summaries", "verdict", "write_csv", "write_page"]
+__all__ = [
+    "Comparison",
+    "fleet_verdict",
+    "is_page",
+    "load",
+    "percent",
+    "save",
+    "summaries",
+    "verdict",
+    "write_csv",
+    "write_fleet_page",
+    "write_page",
+]

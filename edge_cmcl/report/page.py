@@ -7,7 +7,7 @@ one script. The specifications in `charts` are plain dictionaries: Altair would 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import cycle
 from pathlib import Path
@@ -54,17 +54,11 @@ def render(comparison: Comparison) -> str:
     Raises:
         MissingExtraError: Jinja2 or vl-convert-python is not installed.
     """
-    library = _library()
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    files = FileSystemLoader(TEMPLATES)
-    environment = Environment(
-        loader=files, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"percent": percent, "signed": signed, "size": size_text, "seconds": seconds_text}
     entries = entries_of(comparison)
     colours = colours_of(entries)
-    return environment.get_template("page.html.j2").render(
+    return fill(
+        "page.html.j2",
+        {"percent": percent, "signed": signed, "size": size_text, "seconds": seconds_text},
         comparison=comparison,
         command=shlex.join(comparison.command),
         columns=[name for name in comparison.metrics if name != "mrr"],
@@ -75,9 +69,28 @@ def render(comparison: Comparison) -> str:
         leaders=leaders(entries, comparison.metrics),
         sentences=verdict(comparison),
         data=chart_data(comparison, entries, colours),
-        library=library,
         corruption=_corruption(comparison.corruption),
     )
+
+
+def fill(template: str, filters: Mapping[str, Callable[..., str]], **values: object) -> str:
+    """Return a template of `TEMPLATES`, every text escaped, with the script that draws as `library`.
+
+    Raises:
+        MissingExtraError: Jinja2 or vl-convert-python is not installed.
+    """
+    library = _library()
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= filters
+    return environment.get_template(template).render(library=library, **values)
 
 
 @cache
