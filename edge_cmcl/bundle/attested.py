@@ -99,7 +99,7 @@ class Judgement(OwnModel):
     against: Digest | None = None
     accepted: bool = True
     reason: Reason = ""
-    pairs: Annotated[tuple[JudgedPair, ...], Field(max_length=limits.MAX_PAIRS)] = ()
+    pairs: Annotated[tuple[JudgedPair, ...], Field(max_length=limits.MAX_JUDGED)] = ()
 
 
 class Promotion(OwnModel):
@@ -139,6 +139,7 @@ class Report(OwnModel):
         declined: promoted generations that it did not take.
         serial: of the latest decision of the host that it has seen.
         unsent: generations that it has made and could not send yet.
+        number: higher than that of the report before.
         software: what it runs.
     """
 
@@ -153,6 +154,7 @@ class Report(OwnModel):
     declined: Annotated[tuple[Declined, ...], Field(max_length=limits.MAX_DECLINED)] = ()
     serial: Annotated[int, Field(ge=0, le=limits.MAX_INTEGER)] = 0
     unsent: Annotated[int, Field(ge=0, le=limits.MAX_INTEGER)] = 0
+    number: Annotated[int, Field(ge=0, le=limits.MAX_INTEGER)] = 0
     software: Annotated[str, StringConstraints(max_length=128)] = ""
 
 
@@ -218,7 +220,8 @@ def attest(
     """
     artifact, payload = _KINDS[type(document)]
     envelope = sign(payload, to_json(document), signers)
-    return write_signed(store, artifact, envelope, signers, rotations, subject.descriptor, further)
+    public = [signer.public for signer in signers]
+    return write_signed(store, artifact, envelope, public, rotations, subject.descriptor, further)
 
 
 def attested(
@@ -245,7 +248,8 @@ def attested(
     if signature.envelope.payload_type != payload:
         raise SignatureError(f"{name} is another document", expected=payload, got=signature.envelope.payload_type)
     standing = {each: following(trust, signature.rotations, now).standing(each) for each in signers}
-    trusted = [each for each, how in standing.items() if how == "trusted"]
+    good = ("trusted", "retired") if kind is Judgement else ("trusted",)  # what was found was found, whoever signs now
+    trusted = [each for each, how in standing.items() if how in good]
     if not trusted:
         got = ", ".join(f"key {short(each)}, {how}" for each, how in standing.items()) or "no key that came with it"
         kind_of_error = RevokedKeyError if "revoked" in standing.values() else UntrustedKeyError

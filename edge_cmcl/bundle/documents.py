@@ -27,7 +27,7 @@ from edge_cmcl.errors import FormatError
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 ModalityName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-DeviceId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{0,64}$")]
+DeviceId = Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")]
 OriginId = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
 Timestamp = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z$")]
 Counter = Annotated[int, Field(ge=1, le=limits.MAX_INTEGER)]
@@ -162,6 +162,7 @@ class SyncState(BaseModel):
         serial: of the latest decision of the host that was seen; older ones are refused.
         decided: manifest of that decision, None where none was seen.
         declined: promoted generations that were not taken, the latest last.
+        reports: how many reports there were; each has a higher number, so that an older one can be told.
         reported: when the device last reported, None where it never did.
         report: digest of what it said then, its time left out.
     """
@@ -173,6 +174,7 @@ class SyncState(BaseModel):
     serial: Annotated[int, Field(ge=0, le=limits.MAX_INTEGER)] = 0
     decided: Digest | None = None
     declined: Annotated[tuple[Declined, ...], Field(max_length=limits.MAX_DECLINED)] = ()
+    reports: Annotated[int, Field(ge=0, le=limits.MAX_INTEGER)] = 0
     reported: Timestamp | None = None
     report: Digest | None = None
 

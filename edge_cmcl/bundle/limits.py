@@ -75,6 +75,8 @@ MAX_SIGNATURES = 8
 """Signatures, and likewise public keys, of one manifest."""
 MAX_ROTATIONS = 32
 """Rotations that come with a signature: the latest ones of its keys."""
-MAX_KEYS = 256
-"""Keys that one place knows, revoked ones included."""
+MAX_KEYS = 2048
+"""Keys that one place knows, revoked ones included: a host knows those of its devices."""
+MAX_JUDGED = 64
+"""Pairs of modalities in one judgement: it must fit into a signed document."""
 MAX_KEY_FILE_BYTES = 4096

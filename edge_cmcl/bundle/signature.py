@@ -52,7 +52,11 @@ def signature_tag(digest: str) -> str:
 
 
 def write_signature(
-    store: Store, loaded: Loaded, signers: Sequence[PrivateKey], rotations: Iterable[Envelope] = ()
+    store: Store,
+    loaded: Loaded,
+    signers: Sequence[PrivateKey],
+    rotations: Iterable[Envelope] = (),
+    beside: Signature | None = None,
 ) -> dict[str, Descriptor]:
     """Sign a generation and write that to `store`; return the tag to move, with or after that of the generation.
 
@@ -61,12 +65,21 @@ def write_signature(
         loaded: the generation, in this store or about to be.
         signers: at least one key.
         rotations: how the signers' keys came after others, oldest first; only the latest 32 of them are written.
+        beside: a signature of this very generation whose signers' word stays.
 
     Raises:
+        FormatError: there are too many signers.
         StorageError: the file system refused.
     """
-    envelope = sign(STATEMENT, statement_of(loaded), signers)
-    entry = write_signed(store, SIGNATURE, envelope, signers, rotations, loaded.descriptor)
+    envelope, public = sign(STATEMENT, statement_of(loaded), signers), [signer.public for signer in signers]
+    if beside is not None and beside.envelope.payload == envelope.payload:
+        new = {each.keyid for each in envelope.signatures}
+        older = tuple(each for each in beside.envelope.signatures if each.keyid not in new)
+        envelope = envelope.model_copy(update={"signatures": (*older, *envelope.signatures)})
+        public = [*(key for name, key in beside.keys.items() if name not in new), *public]
+        rotations = (*beside.rotations, *rotations)
+    envelope_from_json(to_json(envelope), "the new signature")
+    entry = write_signed(store, SIGNATURE, envelope, public, rotations, loaded.descriptor)
     return {signature_tag(loaded.digest): entry}
 
 
@@ -74,7 +87,7 @@ def write_signed(
     store: Store,
     artifact_type: str,
     envelope: Envelope,
-    signers: Sequence[PrivateKey],
+    public: Sequence[PublicKey],
     rotations: Iterable[Envelope],
     subject: Descriptor,
     further: Iterable[Descriptor] = (),
@@ -87,7 +100,7 @@ def write_signed(
         StorageError: the file system refused.
     """
     keys = Keys(
-        keys=tuple(signer.public.encoded() for signer in signers),
+        keys=tuple(key.encoded() for key in public),
         rotations=tuple(rotations)[-limits.MAX_ROTATIONS :],
     )
     layers = ((ENVELOPE, to_json(envelope)), (KEYS, to_json(keys)))

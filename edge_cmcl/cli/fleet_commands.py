@@ -86,14 +86,9 @@ def pull(
         for name, key in pulled.strangers.items()
     ]
     lines += [f"PROBLEM: {name}: {why}" for name, why in pulled.problems.items()]
-    if pulled.problems and not pulled.news:
-        raise IntegrityError(
-            "nothing could be taken of what devices sent",
-            expected="reports and generations that their own keys have signed",
-            got="; ".join(f"{name}: {why}" for name, why in pulled.problems.items()),
-            hint="look at the remote: somebody may have changed it",
-        )
     show({**pulled.as_json(), "warnings": warnings}, "\n".join(lines), json=json)
+    if pulled.problems and not (pulled.news or pulled.unchanged or pulled.strangers):
+        raise typer.Exit(IntegrityError.exit_code)
 
 
 @fleet.command("list", epilog="Example: edge-cmcl fleet list")

@@ -136,7 +136,3 @@ def _describe_items(items: list[Item]) -> str:
     size = sum(each.blob.size for each in items if not each.there)
     header = ["generation", "what", "digest", "bytes", "remote"]
     return f"{table(header, rows)}\n{size / 1e6:.2f} MB would be sent, then a signed judgement and report"
-
-
-def _there(item: Item) -> str:
-    return "has it" if item.there else ""

@@ -94,9 +94,9 @@ def continues(bundle: Loaded, current: Loaded) -> bool:
 
 
 def _check_counter(bundle: Loaded, state: State, current: Loaded, known: Sequence[Loaded]) -> None:
-    """Refuse an older bundle. A base begins a new count: what the device learned by itself makes it no older."""
+    """Refuse an older bundle. What the device learned by itself makes what it is given no older."""
     had = max(state.highest_counter, current.generation.counter)
-    if not bundle.generation.parents:
+    if not bundle.generation.device_id:
         given = [each.generation for each in known if each.generation.device_id != state.device_id]
         had = max((generation.counter for generation in given), default=0)
     if bundle.generation.counter < had:

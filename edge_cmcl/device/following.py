@@ -8,32 +8,43 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from edge_cmcl.bundle import Loaded, Store, timestamp
 from edge_cmcl.bundle.attested import Judgement, Promotion, attested, promotion_tag
 from edge_cmcl.bundle.documents import Declined, Descriptor
+from edge_cmcl.bundle.layout import DAMAGED
 from edge_cmcl.bundle.limits import MAX_DECLINED
 from edge_cmcl.bundle.store_files import SYNC_FOLDER
 from edge_cmcl.bundle.verification import Consent
 from edge_cmcl.device.admission import check_admissible, continues
 from edge_cmcl.device.generations import rollback
+from edge_cmcl.device.intact import intact
 from edge_cmcl.device.judgement import judge, kept_pairs, worse
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.outbox import note, note_sent
-from edge_cmcl.device.reporting import tell_judgement
+from edge_cmcl.device.reporting import answering, tell_judgement
 from edge_cmcl.device.signing import admit, keyring
 from edge_cmcl.device.starting import confirm
 from edge_cmcl.device.store import CURRENT, generations, install
-from edge_cmcl.device.trial import trial_of
-from edge_cmcl.errors import OlderError, RefusedError, SignatureError, StoreLockedError
+from edge_cmcl.device.trial import MAX_REASON, trial_of
+from edge_cmcl.errors import (
+    EdgeCmclError,
+    IntegrityError,
+    ModelError,
+    OlderError,
+    ParityError,
+    RefusedError,
+    RemoteError,
+    SignatureError,
+    StoreLockedError,
+)
 from edge_cmcl.limits import MAX_DRIFT
 from edge_cmcl.progress import Progress
 from edge_cmcl.sync.attached import blob_reader
 from edge_cmcl.sync.pull import fetch
 from edge_cmcl.sync.remote import Remote
-
-MAX_REASON = 500
 
 NONE, KNOWN, INSTALLED, CONFIRMED, ROLLED_BACK, WAITS, DECLINED = (
     *("none", "known", "installed", "confirmed", "rolled back"),
@@ -68,16 +79,19 @@ def follow(store: Store, remote: Remote, followed: Followed, progress: Progress)
     """Do what the host decided last for this device, where that is news, and fill in what came of it.
 
     Raises:
+        ModelError: the remote has not got what was promoted.
         RemoteError, DigestError, FormatError, SignatureError, RefusedError, StorageError: as `syncing.sync`.
     """
     found = _latest(store, remote)
     if found is None:
         return
     followed.decision, entry = found
-    if store.state().sync.decided == entry.digest:
-        _known(store, followed.decision, followed)
-        return
     try:
+        current = store.tags()[CURRENT]
+        damaged = followed.decision.manifest == current and not _sound(store, current)
+        if store.state().sync.decided == entry.digest and not damaged:
+            _known(store, followed.decision, followed)
+            return
         _obey(store, remote, followed.decision, followed, progress)
     except StoreLockedError:
         followed.news, followed.reason = WAITS, "another process writes to the store"
@@ -87,43 +101,62 @@ def follow(store: Store, remote: Remote, followed: Followed, progress: Progress)
     if followed.news == DECLINED:
         _decline(store, followed.decision, entry, followed.reason)
     elif followed.news != WAITS:
-        note(store, serial=followed.decision.serial, decided=entry.digest)
+        others = [each for each in store.state().sync.declined if each.digest != followed.decision.manifest]
+        note(store, decided=entry.digest, declined=tuple(others))
 
 
 def _latest(store: Store, remote: Remote) -> tuple[Promotion, Descriptor] | None:
-    """Return the latest decision that concerns this device, verified, and its manifest.
+    """Return the latest decision that this device has to follow, verified, and its manifest.
+
+    Of the decision for it alone and that for all the later one counts, but a withdrawal only of what is in use. One
+    that cannot be believed, as one that a key has signed which was replaced since, does not hide a good one.
 
     Raises:
-        SignatureError: one stands under a tag that it is not for.
-        OlderError: it is older than one that was seen.
+        SignatureError, UntrustedKeyError, RevokedKeyError, DigestError, FormatError: there is none to be believed.
+        OlderError: the latest is older than one that was seen.
     """
-    state, name = store.state(), store.load(CURRENT).generation.name
-    trust, found = keyring(store).trust(), []
-    for device in (state.device_id, ""):
-        tag = promotion_tag(device)
-        entry = remote.head(tag)
-        if entry is None:
-            continue
-        promotion, _ = attested(Promotion, blob_reader(remote), entry, trust, timestamp(), f"the decision {tag}")
-        if (promotion.device_id, promotion.name) != (device, name):
-            raise SignatureError(
-                f"the decision {tag} is for something else",
-                expected=f"one for {device or 'all devices'} of {name}",
-                got=f"one for {promotion.device_id or 'all devices'} of {promotion.name}",
-                hint="somebody moved the tag: look at the remote",
-            )
-        found.append((promotion, entry))
+    found, errors = list[tuple[Promotion, Descriptor]](), list[EdgeCmclError]()
+    for device in (store.state().device_id, ""):
+        try:
+            found += _decision(store, remote, device)
+        except (IntegrityError, RefusedError) as error:
+            errors.append(error)
     if not found:
+        if errors:
+            raise errors[0]
         return None
-    latest = max(found, key=lambda each: each[0].serial)
-    if latest[0].serial < state.sync.serial:
+    serial, seen = max(each[0].serial for each in found), store.state().sync.serial
+    if serial < seen:
         raise OlderError(
             "the remote offers an older decision than it did before",
-            expected=f"decision {state.sync.serial} or a later one",
-            got=f"decision {latest[0].serial}",
+            expected=f"decision {seen} or a later one",
+            got=f"decision {serial}",
             hint="the remote was put back to an older state: promote again from the host",
         )
-    return latest
+    if serial > seen:
+        note(store, serial=serial)
+    current = store.tags()[CURRENT]
+    leading = {current, *(loaded.digest for loaded in store.lineage([current]))}
+    meant = [each for each in found if each[0].stage != "withdrawn" or each[0].manifest in leading]
+    return max(meant or found, key=lambda each: each[0].serial)
+
+
+def _decision(store: Store, remote: Remote, device: str) -> list[tuple[Promotion, Descriptor]]:
+    """Return the decision for a device, "" for all, if there is one."""
+    tag, name = promotion_tag(device), answering(store).generation.name
+    entry = remote.head(tag)
+    if entry is None:
+        return []
+    trust = keyring(store).trust()
+    promotion, _ = attested(Promotion, blob_reader(remote), entry, trust, timestamp(), f"the decision {tag}")
+    if (promotion.device_id, promotion.name) != (device, name):
+        raise SignatureError(
+            f"the decision {tag} is for something else",
+            expected=f"one for {device or 'all devices'} of {name}",
+            got=f"one for {promotion.device_id or 'all devices'} of {promotion.name}",
+            hint="somebody moved the tag: look at the remote",
+        )
+    return [(promotion, entry)]
 
 
 def _known(store: Store, decision: Promotion, followed: Followed) -> None:
@@ -143,51 +176,102 @@ def _keep(store: Store, decision: Promotion, followed: Followed) -> None:
 
 def _obey(store: Store, remote: Remote, decision: Promotion, followed: Followed, progress: Progress) -> None:
     current = store.tags()[CURRENT]
+    leading = {current, *(loaded.digest for loaded in store.lineage([current]))}
     if decision.stage == "withdrawn":
-        _withdraw(store, decision, current, followed)
-    elif decision.manifest == current:
+        _withdraw(store, decision, current, leading, followed)
+    elif decision.manifest in leading and _sound(store, current):
         followed.news = KNOWN
         _keep(store, decision, followed)
     else:
         _take(store, remote, decision, followed, progress)
 
 
-def _withdraw(store: Store, decision: Promotion, current: str, followed: Followed) -> None:
+def _withdraw(store: Store, decision: Promotion, current: str, leading: set[str], followed: Followed) -> None:
     if decision.manifest == current:
-        rollback(store)
-        followed.news = ROLLED_BACK
-    elif decision.manifest in {loaded.digest for loaded in store.lineage([current])}:
+        try:
+            rollback(store)
+            followed.news = ROLLED_BACK
+        except ModelError as error:
+            followed.news, followed.reason = DECLINED, error.message
+    elif decision.manifest in leading:
         followed.news, followed.reason = DECLINED, "this device has learned more since, and that builds on it"
 
 
+def _sound(store: Store, digest: str) -> bool:
+    """Whether a generation here is as it was written: one that is not may come again."""
+    return next(intact(store, [digest]), None) is not None
+
+
 def _take(store: Store, remote: Remote, decision: Promotion, followed: Followed, progress: Progress) -> None:
-    """Fetch what was promoted, judge it against what is in use, and install it on trial."""
+    """Fetch what was promoted, judge it against what is in use, and install it on trial.
+
+    What was fetched stays for the next sync only where the link failed.
+    """
     folder = store.root / SYNC_FOLDER / "incoming"
 
     def told(stage: str, done: int, total: int) -> None:
         followed.received_bytes = done
         progress(stage, done, total)
 
-    layout = fetch(remote, decision.manifest, store, folder, progress=told)
-    candidate, current, known = layout.load_manifest(decision.manifest), store.load(CURRENT), generations(store)
-    admit(store, candidate, Consent(), candidate.digest in {each.digest for each in known})
-    if current.generation.device_id and not continues(candidate, current):
-        followed.news, followed.reason = WAITS, "it does not hold all that this device has learned"
-        return
-    check_admissible(candidate, store.state(), current, known)
-    followed.reason = _judge(store, remote, candidate, current)
-    if followed.reason:
-        followed.news = DECLINED
-    else:
-        install(folder, store.root)
-        note_sent(store, candidate.digest)
-        followed.news = INSTALLED
+    try:
+        layout = fetch(remote, decision.manifest, store, folder, progress=told)
+        _judge_and_install(store, remote, layout.load_manifest(decision.manifest), folder, followed)
+    except RemoteError:
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _judge(store: Store, remote: Remote, candidate: Loaded, current: Loaded) -> str:
-    """Judge a generation that is offered against the one in use, and tell the host; return why not to take it."""
-    judged = judge(Model(candidate), kept_pairs(store), Model(current))
+def _judge_and_install(store: Store, remote: Remote, candidate: Loaded, folder: Path, followed: Followed) -> None:
+    known, tag = generations(store), store.tags()[CURRENT]
+    admit(store, candidate, Consent(), candidate.digest in {each.digest for each in known})
+    current = answering(store)
+    if current.generation.device_id and candidate.digest != tag and not continues(candidate, current):
+        followed.news, followed.reason = WAITS, "it does not hold all that this device has learned"
+        return
+    check_admissible(candidate, store.state(), current, known)
+    judgement = _judgement(store, candidate, current)
+    if judgement.accepted:
+        judgement = _installed(store, candidate, folder, tag, judgement, followed)
+        if followed.news == WAITS:
+            return
+    if not judgement.accepted:
+        followed.news, followed.reason = DECLINED, judgement.reason
+    tell_judgement(store, remote, candidate, judgement)
+
+
+def _installed(
+    store: Store, candidate: Loaded, folder: Path, tag: str, judgement: Judgement, followed: Followed
+) -> Judgement:
+    """Install a generation that was judged; return the judgement after what that came to."""
+    try:
+        install(folder, store.root)
+    except ParityError as error:
+        return _refusing(judgement, f"it does not compute here what its maker says: {error.message}")
+    except RefusedError as error:
+        if store.tags()[CURRENT] != tag:  # an update came in between: what was judged is no longer what is in use
+            followed.news, followed.reason = WAITS, error.message
+            return judgement
+        return _refusing(judgement, error.message)
+    note_sent(store, candidate.digest)
+    followed.news = INSTALLED
+    return judgement
+
+
+def _refusing(judgement: Judgement, reason: str) -> Judgement:
+    return judgement.model_copy(update={"accepted": False, "reason": reason[:MAX_REASON]})
+
+
+def _judgement(store: Store, candidate: Loaded, current: Loaded) -> Judgement:
+    """Judge a generation that is offered against the one in use, where that can be read."""
+    model, kept = Model(candidate), kept_pairs(store)
+    try:
+        judged, against = judge(model, kept, Model(current)), current.digest
+        had = {(each.modality, each.origin): each.relative for each in current.generation.certificate}
+    except DAMAGED:
+        judged, against, had = judge(model, kept), current.digest, {}
     reasons = [
         f"{' - '.join(pair.modalities)} became worse on pairs kept back here: MRR {pair.before:.3f} to {pair.mrr:.3f}"
         for pair in worse(judged)
@@ -195,23 +279,21 @@ def _judge(store: Store, remote: Remote, candidate: Loaded, current: Loaded) -> 
     reasons += [
         f"{each.modality} as learned in {each.origin} may have moved by {each.relative:.0%}"
         for each in candidate.generation.certificate
-        if not each.relative <= MAX_DRIFT
+        if not each.relative <= max(MAX_DRIFT, had.get((each.modality, each.origin), 0.0))
     ]
-    reason = next(iter(reasons), "")[:MAX_REASON]
-    judgement = Judgement(
+    return Judgement(
         manifest=candidate.digest,
         device_id=store.state().device_id,
         created=timestamp(),
-        against=current.digest,
-        accepted=not reason,
-        reason=reason,
+        against=against,
+        accepted=not reasons,
+        reason=next(iter(reasons), "")[:MAX_REASON],
         pairs=judged,
     )
-    tell_judgement(store, remote, candidate, judgement)
-    return reason
 
 
 def _decline(store: Store, decision: Promotion, entry: Descriptor, reason: str) -> None:
     declined = Declined(digest=decision.manifest, since=timestamp(), reason=reason[:MAX_REASON])
-    kept = (*store.state().sync.declined, declined)[-MAX_DECLINED:]
-    note(store, serial=decision.serial, decided=entry.digest, declined=kept)
+    others = (each for each in store.state().sync.declined if each.digest != declined.digest)
+    kept = (*others, declined)[-MAX_DECLINED:]
+    note(store, decided=entry.digest, declined=kept)

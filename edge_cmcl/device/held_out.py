@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ FORMAT, VERSION = "edge-cmcl/held-out", "1"
 
 MIN_PAIRS, MAX_PAIRS = 20, 200
 """Fewer judge nothing, so they are learned from instead; more only narrow an interval."""
+
+_ORIGIN = re.compile(r"[!-~]{1,128}")
 
 BLOCKS = 10
 """Parts of a recording that the pairs kept back come from, so that they are of all of it."""
@@ -192,6 +195,16 @@ def read(path: Path) -> HeldOut:
             raise DataError(f"{path} is damaged", expected="held-out pairs", got=str(error)[:200]) from error
 
 
+def remove(store: Layout, origin: str) -> None:
+    """Remove what was kept back of one step: all of its recording is learned from now.
+
+    Raises:
+        StorageError: the file system refused.
+    """
+    with storage_errors(store.root):
+        (store.root / HELD_OUT_FOLDER / _name(origin)).unlink(missing_ok=True)
+
+
 def drop(store: Layout, origins: Iterable[str]) -> None:
     """Remove what was kept back from steps other than `origins`: those that no generation here knows any more.
 
@@ -244,6 +257,8 @@ def _unpacked(file: tensors.TensorFile) -> HeldOut:
         raise ValueError("a label without a name")
     if not all(np.isfinite(array).all() for array in raw.values()):
         raise ValueError("NaN or infinity")
+    if not _ORIGIN.fullmatch(file.metadata["origin"]):
+        raise ValueError("the origin's id")
     encoders = {name: str(json.loads(file.metadata["encoders"])[name]) for name in sensors}
     return HeldOut(file.metadata["origin"], members, raw, valid, labels, names, encoders)
 

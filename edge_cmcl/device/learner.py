@@ -21,7 +21,7 @@ from edge_cmcl.device.attempt import Attempt, Request, attempt
 from edge_cmcl.device.commit import commit_on_trial
 from edge_cmcl.device.encode import OutputCache
 from edge_cmcl.device.guard import record, refuse
-from edge_cmcl.device.held_out import HeldOutWarning, collected, keep_back, save, usual_share
+from edge_cmcl.device.held_out import HeldOutWarning, collected, keep_back, remove, save, usual_share
 from edge_cmcl.device.memory import memory_limit, peak_memory_bytes
 from edge_cmcl.device.next_generation import next_generation, origin_id, write_modality
 from edge_cmcl.device.outcome import pair_records
@@ -124,10 +124,11 @@ def update(
 
 def _keep(store: Store, request: Request, plan: Plan, rows: NDArray[np.bool_], report: UpdateReport) -> None:
     """Write the pairs that were kept back. The update is committed: failing costs nothing but a judgement."""
-    if not rows.any():
-        return
     origin = origin_id(request.device, plan.members, plan.task)
     try:
+        if not rows.any():
+            remove(store, origin)
+            return
         save(store, collected(request.model, request.pairs, plan, rows, origin, request.cache))
     except (DataError, StorageError) as error:
         warnings.warn(f"the pairs kept back could not be kept: {error.message}", HeldOutWarning, stacklevel=3)

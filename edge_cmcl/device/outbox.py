@@ -28,19 +28,21 @@ def unsent(store: Store, state: State) -> list[Loaded]:
 def meet(store: Store, remote: str) -> None:
     """Note which remote this device syncs with, so that what was not sent to it yet stays. Another one has got nothing.
 
+    What the host decided, and how often this device reported, goes with it: a host may move its remote.
+
     Raises:
         StoreLockedError, StorageError: it could not be noted.
     """
     known = store.state().sync
     if known.remote != remote:
         with store.writer():
-            _save(store, SyncState(remote=remote, serial=known.serial, declined=known.declined))
+            _save(store, known.model_copy(update={"remote": remote, "sent": (), "reported": None, "report": None}))
 
 
 def note_sent(store: Store, digest: str) -> None:
     """Remember that the remote has a generation; what is gone here is forgotten."""
     sent = [each for each in store.state().sync.sent if store.has(each)]
-    note(store, sent=(*sent, digest))
+    note(store, sent=tuple(dict.fromkeys((*sent, digest))))
 
 
 def note(store: Store, **changes: object) -> None:

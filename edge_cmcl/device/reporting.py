@@ -12,8 +12,9 @@ from edge_cmcl.bundle.canonical import digest_of
 from edge_cmcl.bundle.documents import to_json
 from edge_cmcl.device.outbox import note, unsent
 from edge_cmcl.device.signing import signing_key
-from edge_cmcl.device.store import CURRENT
+from edge_cmcl.device.store import in_use
 from edge_cmcl.device.trial import reverted_of, trial_of
+from edge_cmcl.errors import DigestError
 from edge_cmcl.sync.attached import push_attached
 from edge_cmcl.sync.remote import Remote
 from edge_cmcl.version import SOFTWARE
@@ -35,9 +36,21 @@ def tell_judgement(store: Store, remote: Remote, loaded: Loaded, judgement: Judg
     _send(store, remote, loaded, judgement, judgement_tag(loaded.digest, judgement.device_id))
 
 
+def answering(store: Store) -> Loaded:
+    """Return the generation in use or, where that is damaged, the one that answers instead.
+
+    Raises:
+        DigestError: every one is damaged.
+    """
+    found = in_use(store)
+    if found is None:
+        raise DigestError(f"no intact generation is left in {store.name}", hint="install its bundle again")
+    return found
+
+
 def make_report(store: Store) -> Report:
     """Return what this device says of itself now."""
-    state, loaded = store.state(), store.load(CURRENT)
+    state, loaded = store.state(), answering(store)
     return Report(
         device_id=state.device_id,
         name=loaded.generation.name,
@@ -49,6 +62,7 @@ def make_report(store: Store) -> Report:
         declined=state.sync.declined,
         serial=state.sync.serial,
         unsent=len(unsent(store, state)),
+        number=state.sync.reports + 1,
         software=SOFTWARE,
     )
 
@@ -60,11 +74,11 @@ def send_report(store: Store, remote: Remote) -> bool:
         RemoteError, FormatError, StorageError: as `tell_judgement`.
     """
     report, known = make_report(store), store.state().sync
-    said = digest_of(to_json(report.model_copy(update={"created": _NO_TIME})))
+    said = digest_of(to_json(report.model_copy(update={"created": _NO_TIME, "number": 0})))
     if known.report == said and known.reported is not None and _age(known.reported) < REPORT_EVERY:
         return False
     _send(store, remote, store.load_manifest(report.manifest), report, report_tag(report.device_id))
-    note(store, reported=report.created, report=said)
+    note(store, reported=report.created, report=said, reports=report.number)
     return True
 
 

@@ -138,7 +138,7 @@ def _install(source: Path, path: Path, said: Consent) -> Installed:
         state = store.state()
         device_id = state.device_id or uuid.uuid4().hex
         store.save_state(state.model_copy(update={"device_id": device_id}))
-        current = _in_use(store)
+        current = in_use(store)
         known = generations(store)
         admissions: list[tuple[Admitted, dict[str, Descriptor]]] = []
 
@@ -195,7 +195,7 @@ def generations(store: Layout, *, whole: bool = False) -> list[Loaded]:
     return sorted(store.lineage(own, past=() if whole else (IntegrityError,)), key=_age, reverse=True)
 
 
-def _in_use(store: Store) -> Loaded | None:
+def in_use(store: Store) -> Loaded | None:
     """Return the generation in use or, where it is damaged, what could be used instead; None where nothing is."""
     current = store.tags().get(CURRENT)
     if current is None:

@@ -6,27 +6,32 @@ The network is never waited for with the store's writer lock held, so the device
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from edge_cmcl.bundle import Loaded, Store, timestamp
-from edge_cmcl.bundle.attested import Judgement
+from edge_cmcl.bundle.attested import Judgement, promotion_tag
 from edge_cmcl.bundle.collect import hold
 from edge_cmcl.bundle.lock import WAIT_S, locked
 from edge_cmcl.bundle.store_files import SYNC_FOLDER
 from edge_cmcl.device.following import Followed, follow
 from edge_cmcl.device.judgement import judge, kept_pairs
 from edge_cmcl.device.model import Model
-from edge_cmcl.device.outbox import meet, note_sent
+from edge_cmcl.device.outbox import meet, note, note_sent
 from edge_cmcl.device.reporting import send_report, tell_judgement
 from edge_cmcl.device.store import CURRENT, generations
 from edge_cmcl.durable import make_folder
-from edge_cmcl.errors import EdgeCmclError, IntegrityError, RefusedError
+from edge_cmcl.errors import EdgeCmclError, EdgeCmclWarning, IntegrityError, ModelError, RefusedError
 from edge_cmcl.progress import Progress, silent
-from edge_cmcl.sync.push import Item, plan, push
+from edge_cmcl.sync.push import Item, own_tag, plan, push
 from edge_cmcl.sync.remote import Remote
+
+
+class UnsentWarning(EdgeCmclWarning):
+    """A generation could not be sent, because it is damaged here."""
 
 
 @dataclass
@@ -62,22 +67,28 @@ def sync(store: Store, remote: Remote, *, progress: Progress = silent) -> SyncRe
 
     Raises:
         RemoteError: the other side is away; what was sent until then counts.
+        ModelError: it has not got what was promoted.
         DigestError, FormatError, SignatureError: what it offers is damaged or forged; nothing of it was taken.
         RefusedError: what it offers may not be taken: older than what was seen, not signed by a trusted key, of another
             project. What the device declines by its own judgement is no error: the report says so.
-        StoreLockedError: another sync is running.
+        StoreLockedError: another sync is running, or this is a new remote and another process writes to the store.
         StorageError: there is no room.
+
+    Warns:
+        UnsentWarning: a generation is damaged here, and could not be sent.
     """
     folder = store.root / SYNC_FOLDER
     make_folder(folder)
     with locked(folder, WAIT_S):
         report = SyncReport(remote.name)
+        remote.head(promotion_tag(""))  # it answers: from now on this is the remote
         meet(store, remote.name)
+        _check_there(store, remote)
         _send(store, remote, report, progress)
         refused: EdgeCmclError | None = None
         try:
             follow(store, remote, report.followed, progress)
-        except (IntegrityError, RefusedError) as error:
+        except (IntegrityError, ModelError, RefusedError) as error:
             refused = error  # the host is told first
         send_report(store, remote)
         if refused is not None:
@@ -96,6 +107,13 @@ def outgoing(store: Store, remote: Remote) -> list[Item]:
     return plan(store, [each for each in reversed(generations(store)) if each.digest not in sent], remote)
 
 
+def _check_there(store: Store, remote: Remote) -> None:
+    """Forget what was sent where the remote has lost it: a wiped registry, or another stick at the same place."""
+    sent = store.state().sync.sent
+    if sent and remote.head(own_tag(sent[-1])) is None:
+        note(store, sent=(), reported=None, report=None)
+
+
 def _send(store: Store, remote: Remote, report: SyncReport, progress: Progress) -> None:
     """Send every generation that the remote has not got, oldest first, and what the device says of the one in use."""
     current, sent = store.tags()[CURRENT], set(store.state().sync.sent)
@@ -105,11 +123,16 @@ def _send(store: Store, remote: Remote, report: SyncReport, progress: Progress) 
         with _held(store, loaded) as there:
             if not there:
                 continue
-            done = push(store, [loaded], remote, {}, progress)
+            try:
+                done = push(store, [loaded], remote, {}, progress)
+                if loaded.digest == current and loaded.generation.device_id == store.state().device_id:
+                    report.judged = _judge_own(store, remote, loaded)
+            except IntegrityError as error:  # of one generation: the others must not wait for it
+                text = f"generation {loaded.generation.counter} could not be sent: {error.message}"
+                warnings.warn(text, UnsentWarning, stacklevel=3)
+                continue
             report.sent.append(loaded.digest)
             report.sent_bytes += done.size
-            if loaded.digest == current and loaded.generation.device_id == store.state().device_id:
-                report.judged = _judge_own(store, remote, loaded)
         note_sent(store, loaded.digest)
 
 

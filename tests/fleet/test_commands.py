@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import LESSONS, World, fingerprint_of
+from worlds import LESSONS, World, fingerprint_of
 
 from edge_cmcl.device.store import CURRENT
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import LESSONS, World, fingerprint_of
+from worlds import LESSONS, World, fingerprint_of
 
 from edge_cmcl.bundle import Loaded, State, Store
 from edge_cmcl.bundle.attested import Judgement, attested, judgement_tag, shared_tag

@@ -15,9 +15,9 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import World
 from servers import await_port, free_port
 from test_loop import spoiled
+from worlds import World
 
 from edge_cmcl.bundle.attested import JudgedPair
 from edge_cmcl.host.fleet.fleet import Fleet

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import LESSONS, World
 from test_loop import spoiled
+from worlds import LESSONS, World
 
 from edge_cmcl.bundle.attested import Promotion
 from edge_cmcl.host.fleet.overview import answer, overview

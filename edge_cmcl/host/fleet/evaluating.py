@@ -14,7 +14,7 @@ from edge_cmcl.device.model import Model
 from edge_cmcl.errors import DataError
 from edge_cmcl.host.fleet.fleet import Fleet
 from edge_cmcl.host.fleet.shared import shared_pairs
-from edge_cmcl.host.fleet.state import MAX_MEASURED, Measured
+from edge_cmcl.host.fleet.state import MAX_FINDINGS, MAX_MEASURED, Measured
 from edge_cmcl.progress import Progress, silent
 
 SHARED_BY = "shared by "
@@ -53,11 +53,11 @@ def evaluate(
         Measured(file=Path(each.file).name, modalities=each.modalities, metrics=each.metrics, at=now) for each in found
     ]
     findings = {(each.file, each.modalities): each for each in [*own, *on_shared]}
-    with fleet.changing():
+    with fleet.changing(wait_s=60.0):  # what was measured must not be lost to a pull
         state = fleet.state()
         older = {(each.file, each.modalities): each for each in state.measured.get(loaded.digest, ())}
         others = {digest: each for digest, each in state.measured.items() if digest != loaded.digest}
-        measured = {**others, loaded.digest: tuple({**older, **findings}.values())}
+        measured = {**others, loaded.digest: tuple({**older, **findings}.values())[-MAX_FINDINGS:]}
         fleet.save(state.model_copy(update={"measured": dict(list(measured.items())[-MAX_MEASURED:])}))
     shared = [each for each in findings.values() if each.file.startswith(SHARED_BY)]
     return loaded, found, overall(found), shared

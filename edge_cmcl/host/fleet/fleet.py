@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_cmcl.bundle import Loaded, Store
+from edge_cmcl.bundle import Loaded, Store, timestamp
 from edge_cmcl.bundle.attested import Promotion
 from edge_cmcl.bundle.documents import sealed, unsealed
 from edge_cmcl.bundle.keyring import KeyRing
+from edge_cmcl.bundle.keys import PublicKey
 from edge_cmcl.bundle.limits import MAX_DOCUMENT_BYTES
+from edge_cmcl.bundle.lock import WAIT_S
 from edge_cmcl.bundle.reading import read_file
 from edge_cmcl.bundle.store_files import KEYS_FOLDER
+from edge_cmcl.bundle.trust import trusting
 from edge_cmcl.bundle.twofold import copy_of, read_either, write_twice
 from edge_cmcl.durable import make_folder, write_bytes
 from edge_cmcl.errors import ModelError
@@ -67,22 +70,41 @@ class Fleet:
         return read_either(path, _state_from_json)
 
     @contextmanager
-    def changing(self) -> Iterator[None]:
+    def changing(self, wait_s: float = WAIT_S) -> Iterator[None]:
         """Hold the fleet for a change: one at a time.
+
+        Args:
+            wait_s: seconds to wait for another process.
 
         Raises:
             StoreLockedError: another process changes it.
         """
-        with self.store.writer():
+        with self.store.writer(wait_s):
             yield
 
     def save(self, state: FleetState) -> None:
         """Replace what concerns all devices; within `changing`.
 
         Raises:
+            FormatError: it is too large to be read again; nothing was written.
             StorageError: the file system refused.
         """
-        write_twice(self.root / STATE_FILE, sealed(state))
+        data = sealed(state)
+        _state_from_json(data, "the new state of the fleet")
+        write_twice(self.root / STATE_FILE, data)
+
+    def trust(self, keys: Iterable[PublicKey]) -> None:
+        """Trust keys from now on: with which this host signs; within `changing`.
+
+        Raises:
+            RevokedKeyError: one was revoked here.
+            StorageError: the file system refused.
+        """
+        trust = before = self.ring.trust()
+        for key in keys:
+            trust = trusting(trust, key, timestamp())
+        if trust != before:
+            self.ring.save(trust)
 
     def devices(self) -> dict[str, Device]:
         """Return every device by its id.
@@ -96,10 +118,13 @@ class Fleet:
         """Replace what is known of one device; within `changing`.
 
         Raises:
+            FormatError: it is too large to be read again; nothing was written.
             StorageError: the file system refused.
         """
+        data = sealed(device)
+        unsealed(Device, data, f"what is known of {device.device_id}", "")
         make_folder(self._folder)
-        write_bytes(self._folder / f"{device.device_id}.json", sealed(device))
+        write_bytes(self._folder / f"{device.device_id}.json", data)
 
     def named(self, start: str) -> Device:
         """Return the device whose id begins with `start`.
@@ -122,11 +147,26 @@ class Fleet:
         """Return the generation `ref`: a tag, a digest or its start, or a device for what it has in use.
 
         Raises:
-            ModelError: there is none, or there are several.
+            ModelError: there is none, or `ref` may be several things: a device chooses its id, and must not be able to
+                pass for a generation.
             DigestError, FormatError: it is damaged.
         """
-        found = [device for name, device in self.devices().items() if ref and name.startswith(ref)]
-        return self.store.load(found[0].report.manifest if len(found) == 1 else ref)
+        devices = {name: device for name, device in self.devices().items() if ref and name.startswith(ref)}
+        try:
+            loaded = self.store.load(ref)
+        except ModelError:
+            if len(devices) != 1:
+                raise
+            (device,) = devices.values()
+            return self.store.load(device.report.manifest)
+        if devices and ref != loaded.digest:
+            raise ModelError(
+                f"{ref[:64]!r} may be a generation or a device",
+                expected="a whole digest, a tag, or more of the id of a device",
+                got=f"generation {loaded.digest[7:19]}, and device {', '.join(devices)}",
+                hint="`edge-cmcl fleet list` shows both",
+            )
+        return loaded
 
     @property
     def _folder(self) -> Path:

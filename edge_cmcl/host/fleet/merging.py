@@ -9,12 +9,10 @@ from edge_cmcl.bundle.documents import Descriptor
 from edge_cmcl.bundle.envelope import Envelope
 from edge_cmcl.bundle.keys import PrivateKey
 from edge_cmcl.bundle.signature import write_signature
+from edge_cmcl.host.fleet.collecting import CANDIDATE
 from edge_cmcl.host.fleet.fleet import Fleet
 from edge_cmcl.host.fleet.merge import Merged, merge
 from edge_cmcl.limits import MAX_DRIFT
-
-CANDIDATE = "candidate-"
-"""What the tags of merged generations begin with, in the fleet's store."""
 
 
 def merge_devices(
@@ -40,6 +38,7 @@ def merge_devices(
         UsageError, WrongBaseError, RefusedError, DigestError, FormatError, StorageError: as `merge`.
     """
     with fleet.changing():
+        fleet.trust(each.public for each in signers)
         chosen = [fleet.generation(ref) for ref in refs] or _in_use(fleet)
 
         def signed(new: Loaded) -> Mapping[str, Descriptor]:

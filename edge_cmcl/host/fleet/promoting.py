@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from edge_cmcl.bundle import Loaded, Store, timestamp
-from edge_cmcl.bundle.attested import Promotion, attest, promotion_tag
+from edge_cmcl.bundle.attested import Promotion, attest, attested, promotion_tag
 from edge_cmcl.bundle.envelope import Envelope
 from edge_cmcl.bundle.keys import PrivateKey
 from edge_cmcl.bundle.signature import read_signature, write_signature
-from edge_cmcl.errors import ModelError, UsageError
+from edge_cmcl.bundle.trust import Trust, trusting
+from edge_cmcl.errors import IntegrityError, ModelError, RefusedError, UsageError
 from edge_cmcl.host.fleet.fleet import Fleet
 from edge_cmcl.host.fleet.state import Device
 from edge_cmcl.progress import Progress, silent
-from edge_cmcl.sync.attached import push_attached
+from edge_cmcl.sync.attached import blob_reader, push_attached
 from edge_cmcl.sync.push import push
 from edge_cmcl.sync.remote import Remote
 
@@ -98,6 +100,7 @@ def promote(
     if not devices:
         raise UsageError("a decision needs somebody whom it is for", expected="devices, a share or all", got="nobody")
     with fleet.changing():
+        fleet.trust(each.public for each in signers)
         loaded = fleet.generation(ref)
         records = fleet.devices()
         unknown = [each for each in devices if each != ALL and each not in records]
@@ -105,23 +108,40 @@ def promote(
             raise ModelError(f"there is no device {unknown[0]}", expected=", ".join(records) or "one", got=unknown[0])
         _sign(fleet, loaded, signers, rotations)
         sent = push(fleet.store, [loaded], remote, {}, progress).size
+        serial = _highest(fleet, remote, devices, signers)
         for device in devices:
-            decision = _decision(fleet, loaded, device, stage)
+            serial += 1
+            decision = _decision(fleet, loaded, device, stage, serial)
             sent += _tell(remote, loaded, decision, signers, rotations)
             _remember(fleet, decision, records)
     return Decided(loaded.digest, loaded.generation.counter, stage, tuple(devices), decision.serial, sent)
 
 
 def _sign(fleet: Fleet, loaded: Loaded, signers: Sequence[PrivateKey], rotations: Sequence[Envelope]) -> None:
+    """Sign a generation, beside whoever has signed it before: a device's own signature stays."""
     signature = read_signature(loaded)
     if signature is None or not {each.public.fingerprint for each in signers} & signature.keys.keys():
-        fleet.store.move_tags(write_signature(fleet.store, loaded, signers, rotations))
+        fleet.store.move_tags(write_signature(fleet.store, loaded, signers, rotations, beside=signature))
 
 
-def _decision(fleet: Fleet, loaded: Loaded, device: str, stage: Stage) -> Promotion:
-    """Return the next decision, whose number nothing else will have."""
+def _highest(fleet: Fleet, remote: Remote, devices: Sequence[str], own: Sequence[PrivateKey]) -> int:
+    """Return the highest number of a decision that anybody knows: a fleet that was lost must not begin with 1 again."""
+    known = [fleet.state().serial, *(device.report.serial for device in fleet.devices().values())]
+    keys = Trust()
+    for each in own:
+        keys = trusting(keys, each.public, timestamp())
+    for device in {*devices, ALL}:
+        entry = remote.head(promotion_tag(device))
+        if entry is not None:
+            with suppress(IntegrityError, RefusedError):  # another key's: devices do not believe it either
+                decision, _ = attested(Promotion, blob_reader(remote), entry, keys, timestamp(), "a decision")
+                known.append(decision.serial)
+    return max(known)
+
+
+def _decision(fleet: Fleet, loaded: Loaded, device: str, stage: Stage, serial: int) -> Promotion:
+    """Return a decision, whose number nothing else will have."""
     state = fleet.state()
-    serial = state.serial + 1
     fleet.save(state.model_copy(update={"serial": serial}))
     return Promotion(
         serial=serial,

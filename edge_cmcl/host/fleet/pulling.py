@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +22,18 @@ from edge_cmcl.bundle.transfer import import_layout
 from edge_cmcl.bundle.trust import Trust, following, trusting
 from edge_cmcl.bundle.verification import verified
 from edge_cmcl.device.intact import intact
-from edge_cmcl.errors import DataError, IntegrityError, RefusedError, SignatureError, UntrustedKeyError
+from edge_cmcl.errors import (
+    EdgeCmclError,
+    FormatError,
+    IntegrityError,
+    OlderError,
+    PlatformError,
+    RefusedError,
+    RemoteError,
+    SignatureError,
+    UntrustedKeyError,
+)
+from edge_cmcl.host.fleet.collecting import tidy
 from edge_cmcl.host.fleet.fleet import Fleet
 from edge_cmcl.host.fleet.shared import bring
 from edge_cmcl.host.fleet.state import MAX_HISTORY, MAX_VERDICTS, Device, Past
@@ -31,6 +44,7 @@ from edge_cmcl.sync.push import own_tag
 from edge_cmcl.sync.remote import Remote
 
 _DEVICE = report_tag("")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass
@@ -73,25 +87,41 @@ def pull(
     Raises:
         RemoteError: the remote is away.
         StoreLockedError, StorageError: the fleet cannot be written.
+        DigestError, FormatError: the fleet is damaged.
     """
     pulled, wanted = Pulled(remote.name), set(trust)
+    names = [tag.removeprefix(_DEVICE) for tag in remote.tags() if tag.startswith(_DEVICE)]
     with fleet.changing():
-        state = fleet.state()
-        if state.remote != remote.name:
-            fleet.save(state.model_copy(update={"remote": remote.name}))
-        fleet.ring.save(trusting(fleet.ring.trust(), own, timestamp()))
-        known = fleet.devices()
-        names = [tag.removeprefix(_DEVICE) for tag in remote.tags() if tag.startswith(_DEVICE) and tag != _DEVICE]
-        for done, name in enumerate(names):
-            try:
-                _device(fleet, remote, name, known.get(name), wanted, pulled)
-            except (DataError, IntegrityError, RefusedError) as error:
-                pulled.problems[name] = f"{error.message}{f': {error.got}' if error.got else ''}"
-            progress("devices", done + 1, len(names))
+        if fleet.state().remote != remote.name:
+            fleet.save(fleet.state().model_copy(update={"remote": remote.name}))
+        fleet.trust([own])
+    for done, name in enumerate(names):
+        try:
+            with fleet.changing():
+                _device(fleet, remote, _checked_id(name), wanted, pulled)
+        except (RemoteError, PlatformError):
+            raise
+        except EdgeCmclError as error:
+            pulled.problems[name] = f"{error.message}{f': {error.got}' if error.got else ''}"
+        progress("devices", done + 1, len(names))
+    with fleet.changing():
+        tidy(fleet)
     return pulled
 
 
-def _device(fleet: Fleet, remote: Remote, name: str, known: Device | None, wanted: set[str], pulled: Pulled) -> None:
+def _checked_id(name: str) -> str:
+    """Return the id of a device as a tag names it.
+
+    Raises:
+        FormatError: no device has such an id.
+    """
+    if not _ID.fullmatch(name):
+        raise FormatError("a tag names no device", expected="device- and an id of letters and digits", got=name[:80])
+    return name
+
+
+def _device(fleet: Fleet, remote: Remote, name: str, wanted: set[str], pulled: Pulled) -> None:
+    known = fleet.devices().get(name)
     entry = remote.head(report_tag(name))
     if entry is None:
         return
@@ -115,6 +145,13 @@ def _device(fleet: Fleet, remote: Remote, name: str, known: Device | None, wante
             expected=name,
             got=report.device_id or "no device's",
             hint="somebody moved the tag: look at the remote",
+        )
+    if known is not None and report.number < known.report.number:
+        raise OlderError(
+            f"the report of {name} is older than the last one",
+            expected=f"report {known.report.number} or a later one",
+            got=f"report {report.number}",
+            hint="somebody put the remote back to an older state: the next report of the device is taken",
         )
     _generation(fleet, remote, report, trusted, wanted, pulled)
     pulled.received_bytes += bring(fleet, remote, name, report.manifest, trusted)
@@ -152,7 +189,15 @@ def _trusted(
     signers = signers_of(signature.envelope, {**trust.public(), **signature.keys}, f"the report of {name}")
     trust = _wanted(fleet, {signer: key for signer, key in signature.keys.items() if signer in signers}, wanted)
     if known is None:
-        own = [record for record in trust.keys if record.fingerprint in signers and record.standing == "trusted"]
+        taken = {device.fingerprint for device in fleet.devices().values()}
+        own = [each for each in trust.keys if each.fingerprint in signers and each.standing == "trusted"]
+        if any(each.fingerprint in taken for each in own):
+            raise UntrustedKeyError(
+                f"the report of {name} is signed by another device's key",
+                expected="a key of its own",
+                got=", ".join(map(short, signers)),
+                hint="a device that was set up anew has a new key, too: look at the remote",
+            )
         if not own:
             pulled.strangers[name] = next(iter(signers), "")
             return None
@@ -174,7 +219,9 @@ def _trusted(
 
 def _generation(fleet: Fleet, remote: Remote, report: Report, trusted: Trust, wanted: set[str], pulled: Pulled) -> None:
     """Bring the generation that a device has in use, and check who has signed it: the device, or this host."""
-    if next(intact(fleet.store, [report.manifest]), None) is not None:
+    here = next(intact(fleet.store, [report.manifest]), None)
+    if here is not None:
+        _check_signed(fleet, here, report, trusted, wanted)
         _tag(fleet, report)
         return
     folder = fleet.root / SYNC_FOLDER / "incoming"
@@ -199,25 +246,39 @@ def _tag(fleet: Fleet, report: Report) -> None:
 
 
 def _check_signed(fleet: Fleet, loaded: Loaded, report: Report, trusted: Trust, wanted: set[str]) -> None:
-    """Check that what a device made is signed by that device.
+    """Check that a generation is signed by whoever made it.
 
-    What somebody else made, the host's base or a merge, is only let in where a key that is trusted here has signed it.
+    What another device made is only taken with that device's signature, and what a host made, a base or a merge, with
+    that of a key that is trusted here and no device's.
     """
     name = f"generation {loaded.digest[:19]} of {report.device_id}"
     signature = read_signature(loaded)
     if signature is None:
-        raise UntrustedKeyError(f"{name} is not signed", expected="a signature by the device", got="none")
-    own = loaded.generation.device_id == report.device_id
-    keys = trusted if own else _wanted(fleet, signature.keys, wanted)
+        raise UntrustedKeyError(f"{name} is not signed", expected="a signature by whoever made it", got="none")
+    keys = _makers(fleet, loaded.generation.device_id, report, trusted, signature.keys, wanted)
     signers = verified(signature, statement_of(loaded), keys, name)
     followed = following(keys, signature.rotations, timestamp())
     if not any(followed.standing(signer) in ("trusted", "retired") for signer in signers):
         raise UntrustedKeyError(
             f"{name} is signed by nobody who may speak for it",
-            expected="the device that made it, or a key that is trusted here",
+            expected="whoever made it: the device, or a host whose key is trusted here",
             got=", ".join(map(short, signers)) or "keys that did not come with it",
             hint="trust the key of whoever exported it: `edge-cmcl fleet pull --trust FINGERPRINT`",
         )
+
+
+def _makers(
+    fleet: Fleet, maker: str, report: Report, trusted: Trust, came: Mapping[str, PublicKey], wanted: set[str]
+) -> Trust:
+    """Return the keys that may speak for what `maker` has made, "" for a host."""
+    if maker == report.device_id:
+        return trusted
+    devices = fleet.devices()
+    if maker:
+        return _own(fleet, devices[maker]) if maker in devices else Trust()
+    theirs = {device.fingerprint for device in devices.values()} | {each.fingerprint for each in trusted.keys}
+    keys = _wanted(fleet, {name: key for name, key in came.items() if name not in theirs}, wanted)
+    return Trust(keys=tuple(each for each in keys.keys if each.fingerprint not in theirs))
 
 
 def _wanted(fleet: Fleet, keys: Mapping[str, PublicKey], wanted: set[str]) -> Trust:
@@ -248,7 +309,9 @@ def _history(fleet: Fleet, remote: Remote, report: Report, known: Device | None,
 
 
 def _past(remote: Remote, digest: str, generation: Generation, device: str, trusted: Trust) -> Past:
-    judgement = _judgement(remote, digest, device, trusted)
+    judgement = None
+    with suppress(IntegrityError, RefusedError):  # what it said of an old generation must not cost the new one
+        judgement = _judgement(remote, digest, device, trusted)
     return Past(
         digest=digest,
         counter=generation.counter,
@@ -282,6 +345,8 @@ def _verdicts(fleet: Fleet, remote: Remote, name: str, known: Device | None) -> 
     found = dict(known.verdicts)
     trust = _own(fleet, known)
     for decision in offered:
+        if decision.manifest in found:
+            continue
         judgement = _judgement(remote, decision.manifest, name, trust)
         if judgement is not None and judgement.against is not None:
             found[decision.manifest] = judgement

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
+import warnings
 from pathlib import Path
 
 from edge_cmcl.bundle import timestamp
 from edge_cmcl.bundle.attested import Shared, attested, shared_tag
 from edge_cmcl.bundle.documents import Descriptor, Manifest, from_json
 from edge_cmcl.bundle.trust import Trust
-from edge_cmcl.device.held_out import HeldOut, read
-from edge_cmcl.durable import make_folder, storage_errors
-from edge_cmcl.errors import FormatError, SignatureError
+from edge_cmcl.device.held_out import HeldOut, HeldOutWarning, read
+from edge_cmcl.durable import make_folder, storage_errors, sync_folder
+from edge_cmcl.errors import DataError, FormatError, SignatureError
 from edge_cmcl.host.fleet.fleet import Fleet
 from edge_cmcl.sync.attached import blob_reader
 from edge_cmcl.sync.remote import Remote
@@ -45,20 +45,26 @@ def bring(fleet: Fleet, remote: Remote, device: str, digest: str, trusted: Trust
             raise FormatError(f"{name} cannot be taken", expected=expected, got=each[:19])
         fetched += _fetch(remote, layers[each], folder)
     with storage_errors(folder):
-        for path in folder.iterdir():
+        for path in folder.glob("*.safetensors"):
             if f"sha256:{path.stem}" not in shared.files:
                 path.unlink()
     return fetched
 
 
 def shared_pairs(fleet: Fleet) -> dict[str, list[HeldOut]]:
-    """Return what each device shares, by its id.
+    """Return what each device shares, by its id; files that cannot be read are left out, with a warning.
 
-    Raises:
-        DataError: a file is damaged.
+    Warns:
+        HeldOutWarning: a file cannot be read.
     """
-    found = {device: sorted(_folder(fleet, device).glob("*.safetensors")) for device in fleet.devices()}
-    return {device: [read(path) for path in paths] for device, paths in found.items() if paths}
+    found: dict[str, list[HeldOut]] = {}
+    for device in fleet.devices():
+        for path in sorted(_folder(fleet, device).glob("*.safetensors")):
+            try:
+                found.setdefault(device, []).append(read(path))
+            except DataError as error:
+                warnings.warn(f"{error.message}: what {device} shares is left out", HeldOutWarning, stacklevel=2)
+    return found
 
 
 def _fetch(remote: Remote, layer: Descriptor, folder: Path) -> int:
@@ -69,7 +75,8 @@ def _fetch(remote: Remote, layer: Descriptor, folder: Path) -> int:
     remote.download(layer, part)
     read(part)
     with storage_errors(target):
-        shutil.move(part, target)
+        part.replace(target)
+        sync_folder(folder)
     return layer.size
 
 

@@ -13,11 +13,11 @@ from edge_cmcl.bundle.envelope import Fingerprint
 
 FLEET_SCHEMA: Final = "edge-cmcl/fleet/1"
 DEVICE_SCHEMA: Final = "edge-cmcl/device/1"
-MAX_HISTORY = 256
+MAX_HISTORY = 64
 """Generations that are remembered of one device, the latest ones."""
 MAX_VERDICTS = 32
 """Offered generations of which is remembered what one device found, the latest ones."""
-MAX_MEASURED = 256
+MAX_MEASURED = 32
 """Generations of which is remembered what the host found, the latest ones."""
 
 Text = Annotated[str, StringConstraints(max_length=1024)]
@@ -39,7 +39,10 @@ class Measured(OwnModel):
     at: Timestamp
 
 
-Findings = Annotated[tuple[Measured, ...], Field(max_length=limits.MAX_PAIRS)]
+MAX_FINDINGS = 128
+"""Pairs of one generation that the host has judged, the latest ones."""
+
+Findings = Annotated[tuple[Measured, ...], Field(max_length=MAX_FINDINGS)]
 
 
 class Past(OwnModel):
