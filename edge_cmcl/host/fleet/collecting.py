@@ -27,7 +27,7 @@ def tidy(fleet: Fleet) -> Collected:
     promoted = {decision.manifest for decision in decisions if decision is not None}
     in_use = {device.report.manifest for device in devices}
     tags = store.tags()
-    merges = sorted((tag for tag in tags if tag.startswith(CANDIDATE)), key=_age)
+    merges = sorted((tag for tag in tags if tag.startswith(CANDIDATE)), key=lambda tag: _age(fleet, tags[tag]))
     old = [tag for tag in merges[:-KEPT_CANDIDATES] if tags[tag] not in promoted | in_use]
     own = [tag for tag, digest in tags.items() if tag.startswith(GENERATION_TAG) and digest not in promoted | in_use]
     if old or own:
@@ -42,6 +42,9 @@ def tidy(fleet: Fleet) -> Collected:
     return collect(store, found, promoted | in_use)
 
 
-def _age(tag: str) -> tuple[int, str]:
-    counter = tag.removeprefix(CANDIDATE).partition("-")[0]
-    return int(counter) if counter.isdecimal() else 0, tag
+def _age(fleet: Fleet, digest: str) -> tuple[int, str]:
+    try:
+        generation = fleet.store.load_manifest(digest).generation
+    except DAMAGED:
+        return 0, ""
+    return generation.counter, generation.created
