@@ -347,7 +347,9 @@ def _verdicts(fleet: Fleet, remote: Remote, name: str, known: Device | None) -> 
     for decision in offered:
         if decision.manifest in found:
             continue
-        judgement = _judgement(remote, decision.manifest, name, trust)
+        judgement = None
+        with suppress(IntegrityError, RefusedError):  # what cannot be believed is no answer
+            judgement = _judgement(remote, decision.manifest, name, trust)
         if judgement is not None and judgement.against is not None:
             found[decision.manifest] = judgement
     return None if found == known.verdicts else dict(list(found.items())[-MAX_VERDICTS:])
