@@ -25,6 +25,7 @@ _LINE = re.compile(r"(\d+) +(\w+)\((.*)")
 _QUOTED = re.compile(r'"([^"]*)"|<([^>]*)>')
 _NAMES = (
     (re.compile(r"[0-9a-f]{64}"), "HEX"),
+    (re.compile(r"(?<=/sync/)[0-9a-f]{32}"), "HEX"),
     (re.compile(r"work-\w+"), "work-*"),
     (re.compile(r"\.[a-z0-9_]{8}\.tmp"), ".*.tmp"),
 )

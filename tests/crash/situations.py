@@ -11,10 +11,15 @@ from base_bundle import public_key_of
 from forks import restarted, run_command
 
 from edge_cmcl.bundle import Store
+from edge_cmcl.bundle.keyring import KeyRing
 from edge_cmcl.bundle.keys import private_key_from_pem
 from edge_cmcl.bundle.signature import write_signature
 from edge_cmcl.bundle.transfer import export_layout, import_layout
 from edge_cmcl.data.simulator import write_simulated
+from edge_cmcl.host.fleet.fleet import Fleet
+from edge_cmcl.host.fleet.promoting import promote
+from edge_cmcl.host.fleet.pulling import pull
+from edge_cmcl.sync.connect import connect
 
 PAIRS = 48
 
@@ -57,6 +62,8 @@ COMMANDS = (
     Command("gc", "branched", ("gc", "--keep", "1"), partly=True),
     Command("gc-linear", "settled", ("gc", "--keep", "1"), partly=True),
     Command("keys-rotate", "updated", ("keys", "rotate"), again=False),
+    # A second one confirms what the first has installed; one that fails may have installed it before.
+    Command("sync-take", "offered", ("sync",), partly=True, again=False),
 )
 
 
@@ -64,8 +71,9 @@ class Situations:
     """Stores to start from and files to work with, made once below `folder` from a bundle of the simulated machine.
 
     nothing: no store. installed: generation 1. updated: generation 2, on trial. exhausted: the same, its starts used
-    up. twice: generation 3, on trial, made from 2, which was confirmed. settled: the same, confirmed. branched: as
-    twice, after a rollback to 2, and generation 3 anew.
+    up. offered: generation 2, sent to a remote on which a host offers generation 3. twice: generation 3, on trial, made
+    from 2, which was confirmed. settled: the same, confirmed. branched: as twice, after a rollback to 2, and generation
+    3 anew.
     """
 
     def __init__(self, folder: Path, bundle: Path, seed: int) -> None:
@@ -76,8 +84,9 @@ class Situations:
             "later": folder / "later.tar",
             "data": folder / "data.safetensors",
             "out": folder / "out.safetensors",
+            "remote": f"file://{folder / 'remote'}",
         }
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "remote").mkdir(parents=True, exist_ok=True)
         write_simulated(self.files["data"], PAIRS, ("acoustic", "vibration", "current"), seed=100 + seed)
         restarted(lambda: write_later(bundle, self.files["later"]))
 
@@ -92,6 +101,10 @@ class Situations:
         source = self.made(name)
         if source.exists():
             shutil.copytree(source, to)
+        remote, then = self.folder / "remote", self.folder / f"{name}-remote"
+        if then.exists():  # what is on it decides what a sync sends
+            shutil.rmtree(remote)
+            shutil.copytree(then, remote)
         return to
 
     def made(self, name: str) -> Path:
@@ -130,14 +143,44 @@ def _branch(situations: Situations, root: Path) -> None:
     situations.do(root, "confirm")
 
 
+def _offer(situations: Situations, root: Path) -> None:
+    situations.do(root, "sync", "{remote}")
+    restarted(lambda: write_offer(root, situations.folder, situations.files["bundle"].with_name("machine.key")))
+    shutil.copytree(situations.folder / "remote", situations.folder / "offered-remote")
+
+
 _STEPS: dict[str, tuple[str, Callable[[Situations, Path], None]]] = {
     "installed": ("nothing", lambda situations, root: situations.do(root, "install", "{bundle}", "--trust", "{key}")),
     "updated": ("installed", lambda situations, root: situations.do(root, *UPDATE)),
     "exhausted": ("updated", _exhaust),
+    "offered": ("updated", _offer),
     "twice": ("updated", _twice),
     "settled": ("twice", lambda situations, root: situations.do(root, "confirm")),
     "branched": ("twice", _branch),
 }
+
+
+def write_offer(root: Path, folder: Path, private: Path) -> None:
+    """Let a host pull what the device at `root` has sent to `folder`/remote, and release a child of it."""
+    key = private_key_from_pem(private.read_bytes(), str(private))
+    own = KeyRing(root / "keys").trust().own
+    fleet = Fleet.create(folder / "fleet")
+    with connect(f"file://{folder / 'remote'}") as remote:
+        pull(fleet, remote, key.public, [own])
+        (device,) = fleet.devices().values()
+        current = fleet.store.load(device.report.manifest)
+        child = current.generation.model_copy(
+            update={
+                "counter": current.generation.counter + 1,
+                "parents": (current.digest,),
+                "base": current.base,
+                "device_id": "",
+                "action": "merge",
+            }
+        )
+        with fleet.changing():
+            digest = fleet.store.commit(child, ["offer"], lambda loaded: write_signature(fleet.store, loaded, [key]))
+        promote(fleet, remote, digest, [device.device_id], [key])
 
 
 def write_later(bundle: Path, out: Path) -> None:

@@ -74,7 +74,8 @@ def debris(root: Path) -> list[str]:
     with Store(root).writer():
         pass
     names = (str(path.relative_to(root)) for path in root.rglob("*"))
-    return sorted(name for name in names if name.startswith("work-") or name.endswith(".tmp"))
+    own = (name for name in names if not name.startswith("sync/"))  # the next sync goes on with that, or removes it
+    return sorted(name for name in own if name.startswith("work-") or name.endswith(".tmp"))
 
 
 def garbage(root: Path) -> list[str]:
