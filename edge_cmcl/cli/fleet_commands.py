@@ -94,9 +94,7 @@ def pull(
 @fleet.command("list", epilog="Example: edge-cmcl fleet list")
 def list_(folder: Folder = None, json: Json = False) -> None:
     """List the devices: what is in use there, and when last seen."""
-    from edge_cmcl.host.fleet.fleet import Fleet
-
-    opened = Fleet(folder or default_fleet())
+    opened = open_fleet(folder)
     devices, state = opened.devices(), opened.state()
     rows = [
         [
@@ -126,9 +124,7 @@ def show_(
 
     Its generations with what it found on the pairs that it kept back, and of what it was offered.
     """
-    from edge_cmcl.host.fleet.fleet import Fleet
-
-    opened = Fleet(folder or default_fleet())
+    opened = open_fleet(folder)
     found = opened.named(device)
     history = [
         [past.counter, past.digest[7:19], past.action, past.created, f"{past.worst:.2%}", _pairs(past.judged)]
@@ -168,9 +164,8 @@ def evaluate(
     """
     from edge_cmcl.cli.host_commands import describe_metrics
     from edge_cmcl.host.fleet.evaluating import evaluate as judge
-    from edge_cmcl.host.fleet.fleet import Fleet
 
-    opened = Fleet(folder or default_fleet())
+    opened = open_fleet(folder)
     with progress() as told, warned() as warnings:
         loaded, found, means, shared = judge(opened, generation, data or (), told)
     rows = [
@@ -201,10 +196,9 @@ def merge(
 
     They must have begun with the same base. It is signed, and no device uses it before it is promoted.
     """
-    from edge_cmcl.host.fleet.fleet import Fleet
     from edge_cmcl.host.fleet.merging import merge_devices
 
-    opened = Fleet(folder or default_fleet())
+    opened = open_fleet(folder)
     signing, rotations = signers(key)
     with warned() as warnings:
         merged = merge_devices(opened, generations or (), signing, rotations, max_drift=max_drift, force=force)
@@ -246,7 +240,7 @@ def promote(
 
     Some of them, a share of the fleet (a wave), or all. Each judges it first on the pairs that it kept back.
     """
-    opened = _open(folder)
+    opened = open_fleet(folder)
     link = _link(opened, "", limit, ca_file, plain_http, known_hosts, identity, patience)
     _decide(opened, link, generation, device, share, every, key, "trial" if trial else "release", json)
 
@@ -271,12 +265,17 @@ def demote(
 
     Devices that have it in use go back to the one before at their next sync.
     """
-    opened = _open(folder)
+    opened = open_fleet(folder)
     link = _link(opened, "", limit, ca_file, plain_http, known_hosts, identity, patience)
     _decide(opened, link, generation, device, share, every, key, "withdrawn", json)
 
 
-def _open(folder: Path | None) -> Fleet:
+def open_fleet(folder: Path | None) -> Fleet:
+    """Return the fleet at `folder`, by default this user's.
+
+    Raises:
+        ModelError: there is none.
+    """
     from edge_cmcl.host.fleet.fleet import Fleet
 
     return Fleet(folder or default_fleet())
@@ -293,14 +292,11 @@ def _link(
     patience: float,
 ) -> Remote:
     from edge_cmcl.bundle.store_files import SYNC_FOLDER
-    from edge_cmcl.durable import make_folder
 
     url = remote or opened.state().remote
     if not url:
         raise UsageError("this fleet has not pulled yet", expected="edge-cmcl fleet pull REMOTE", got="no remote")
-    work = opened.root / SYNC_FOLDER
-    make_folder(work)
-    return remote_at(url, work, limit, ca_file, plain_http, known_hosts, identity, patience)
+    return remote_at(url, opened.root / SYNC_FOLDER, limit, ca_file, plain_http, known_hosts, identity, patience)
 
 
 def _decide(

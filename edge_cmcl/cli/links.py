@@ -39,7 +39,7 @@ def remote_at(
 
     Args:
         url: its address.
-        work: folder for what a later process needs to go on with an upload.
+        work: folder for what a later process needs to go on with an upload, made where there is none.
         limit: kilobytes per second, None for no limit.
         ca_file, plain_http, known_hosts, identity, patience: see `sync.settings`.
 
@@ -47,9 +47,11 @@ def remote_at(
         UsageError: `url` is no address of a remote.
         MissingExtraError: ssh, and asyncssh is not installed.
     """
+    from edge_cmcl.durable import make_folder
     from edge_cmcl.sync.connect import connect
     from edge_cmcl.sync.settings import LinkSettings
 
+    make_folder(work)
     settings = LinkSettings(
         work=work,
         ca_file=ca_file,

@@ -60,15 +60,12 @@ def sync(
     from edge_cmcl.device.store import open_store
     from edge_cmcl.device.syncing import outgoing
     from edge_cmcl.device.syncing import sync as synchronise
-    from edge_cmcl.durable import make_folder
 
     opened = open_store(store or default_store())
     url = remote or opened.state().sync.remote
     if not url:
         raise UsageError("this device has not synced yet", expected="edge-cmcl sync REMOTE", got="no remote")
-    make_folder(opened.root / SYNC_FOLDER)
-    work = opened.root / SYNC_FOLDER
-    link = remote_at(url, work, limit, ca_file, plain_http, known_hosts, identity, patience)
+    link = remote_at(url, opened.root / SYNC_FOLDER, limit, ca_file, plain_http, known_hosts, identity, patience)
     with link, progress() as told, warned() as warnings:
         if show_only:
             items = outgoing(opened, link)

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from edge_cmcl.cli.console import progress, show
-from edge_cmcl.cli.fleet_commands import Folder, fleet
-from edge_cmcl.cli.options import Json, default_fleet
+from edge_cmcl.cli.fleet_commands import Folder, fleet, open_fleet
+from edge_cmcl.cli.options import Json
 
 app = typer.Typer()
 
@@ -28,10 +28,9 @@ def mlflow(
     Aliases say what is promoted: `release`, `trial`, and `for-DEVICE` for one device alone. A second call adds only
     what is new. Needs the extra `mlflow`.
     """
-    from edge_cmcl.host.fleet.fleet import Fleet
     from edge_cmcl.host.fleet.mlflow_log import log
 
-    opened = Fleet(folder or default_fleet())
+    opened = open_fleet(folder)
     with progress() as told:
         done = log(opened, tracking_uri, experiment, model, told)
     points = ", ".join(f"{alias} is version {version}" for alias, version in done.aliases.items())
