@@ -34,7 +34,7 @@ def tidy(fleet: Fleet) -> Collected:
         store.move_tags({}, drop=[*old, *own])
     about = {f"sha256:{match[1]}" for tag in tags if (match := ATTACHMENT_TAG.fullmatch(tag))}
     found = []
-    for digest in {*about, *tags.values()} if about else set(tags.values()):
+    for digest in {*about, *tags.values()}:
         try:
             found.append(store.load_manifest(digest))
         except DAMAGED:

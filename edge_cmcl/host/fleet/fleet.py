@@ -114,6 +114,15 @@ class Fleet:
         """
         return {device.device_id: device for device in map(_device, sorted(self._folder.glob("*.json")))}
 
+    def device(self, device_id: str) -> Device | None:
+        """Return one device by its whole id, None where it was never seen.
+
+        Raises:
+            FormatError: what is known of it is damaged.
+        """
+        path = self._folder / f"{device_id}.json"
+        return _device(path) if path.exists() else None
+
     def save_device(self, device: Device) -> None:
         """Replace what is known of one device; within `changing`.
 

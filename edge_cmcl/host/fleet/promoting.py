@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +108,7 @@ def promote(
             raise ModelError(f"there is no device {unknown[0]}", expected=", ".join(records) or "one", got=unknown[0])
         _sign(fleet, loaded, signers, rotations)
         sent = push(fleet.store, [loaded], remote, {}, progress).size
-        serial = _highest(fleet, remote, devices, signers)
+        serial = _highest(fleet, records, remote, devices, signers)
         for device in devices:
             serial += 1
             decision = _decision(fleet, loaded, device, stage, serial)
@@ -124,9 +124,11 @@ def _sign(fleet: Fleet, loaded: Loaded, signers: Sequence[PrivateKey], rotations
         fleet.store.move_tags(write_signature(fleet.store, loaded, signers, rotations, beside=signature))
 
 
-def _highest(fleet: Fleet, remote: Remote, devices: Sequence[str], own: Sequence[PrivateKey]) -> int:
+def _highest(
+    fleet: Fleet, records: Mapping[str, Device], remote: Remote, devices: Sequence[str], own: Sequence[PrivateKey]
+) -> int:
     """Return the highest number of a decision that anybody knows: a fleet that was lost must not begin with 1 again."""
-    known = [fleet.state().serial, *(device.report.serial for device in fleet.devices().values())]
+    known = [fleet.state().serial, *(device.report.serial for device in records.values())]
     keys = Trust()
     for each in own:
         keys = trusting(keys, each.public, timestamp())

@@ -121,7 +121,7 @@ def _checked_id(name: str) -> str:
 
 
 def _device(fleet: Fleet, remote: Remote, name: str, wanted: set[str], pulled: Pulled) -> None:
-    known = fleet.devices().get(name)
+    known = fleet.device(name)
     entry = remote.head(report_tag(name))
     if entry is None:
         return
@@ -154,7 +154,8 @@ def _device(fleet: Fleet, remote: Remote, name: str, wanted: set[str], pulled: P
             hint="somebody put the remote back to an older state: the next report of the device is taken",
         )
     _generation(fleet, remote, report, trusted, wanted, pulled)
-    pulled.received_bytes += bring(fleet, remote, name, report.manifest, trusted)
+    if known is None or known.report.manifest != report.manifest:
+        pulled.received_bytes += bring(fleet, remote, name, report.manifest, trusted)
     history = _history(fleet, remote, report, known, trusted)
     fleet.save_device(
         Device(
@@ -273,10 +274,10 @@ def _makers(
     """Return the keys that may speak for what `maker` has made, "" for a host."""
     if maker == report.device_id:
         return trusted
-    devices = fleet.devices()
     if maker:
-        return _own(fleet, devices[maker]) if maker in devices else Trust()
-    theirs = {device.fingerprint for device in devices.values()} | {each.fingerprint for each in trusted.keys}
+        known = fleet.device(maker)
+        return Trust() if known is None else _own(fleet, known)
+    theirs = {device.fingerprint for device in fleet.devices().values()} | {each.fingerprint for each in trusted.keys}
     keys = _wanted(fleet, {name: key for name, key in came.items() if name not in theirs}, wanted)
     return Trust(keys=tuple(each for each in keys.keys if each.fingerprint not in theirs))
 
