@@ -46,10 +46,8 @@ from edge_cmcl.sync.attached import blob_reader
 from edge_cmcl.sync.pull import fetch
 from edge_cmcl.sync.remote import Remote
 
-NONE, KNOWN, INSTALLED, CONFIRMED, ROLLED_BACK, WAITS, DECLINED = (
-    *("none", "known", "installed", "confirmed", "rolled back"),
-    *("waits", "declined"),
-)
+NONE, KNOWN, WAITS, DECLINED = "none", "known", "waits", "declined"
+INSTALLED, CONFIRMED, ROLLED_BACK = "installed", "confirmed", "rolled back"
 
 
 @dataclass
@@ -135,8 +133,7 @@ def _latest(store: Store, remote: Remote) -> tuple[Promotion, Descriptor] | None
         )
     if serial > seen:
         note(store, serial=serial)
-    current = store.tags()[CURRENT]
-    leading = {current, *(loaded.digest for loaded in store.lineage([current]))}
+    leading = _leading(store)
     meant = [each for each in found if each[0].stage != "withdrawn" or each[0].manifest in leading]
     return max(meant or found, key=lambda each: each[0].serial)
 
@@ -175,8 +172,7 @@ def _keep(store: Store, decision: Promotion, followed: Followed) -> None:
 
 
 def _obey(store: Store, remote: Remote, decision: Promotion, followed: Followed, progress: Progress) -> None:
-    current = store.tags()[CURRENT]
-    leading = {current, *(loaded.digest for loaded in store.lineage([current]))}
+    current, leading = store.tags()[CURRENT], _leading(store)
     if decision.stage == "withdrawn":
         _withdraw(store, decision, current, leading, followed)
     elif decision.manifest in leading and _sound(store, current):
@@ -195,6 +191,12 @@ def _withdraw(store: Store, decision: Promotion, current: str, leading: set[str]
             followed.news, followed.reason = DECLINED, error.message
     elif decision.manifest in leading:
         followed.news, followed.reason = DECLINED, "this device has learned more since, and that builds on it"
+
+
+def _leading(store: Store) -> set[str]:
+    """Return the generation in use and those before it, by digest."""
+    current = store.tags()[CURRENT]
+    return {current, *(loaded.digest for loaded in store.lineage([current]))}
 
 
 def _sound(store: Store, digest: str) -> bool:
