@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fleet_samples import make_fleet
-from headless import Tab, browser, find_chromium
+from headless import Tab
 from test_page_in_chromium import DRAWN, PAUSE, READY
 
 from edge_cmcl.host.fleet.fleet import Fleet
@@ -17,15 +16,6 @@ from edge_cmcl.report import write_fleet_page
 
 CHARTS = 5 + 1  # one per pair, and the certificates
 IDS = "[...document.querySelectorAll('.devices tbody tr:not([hidden])')].map((row) => row.dataset.device)"
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    with browser(program, tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from headless import Tab, browser, find_chromium
+from headless import Tab
 from report_samples import STRATEGIES, comparison, document, parsed
 
 from edge_cmcl.report import write_page
@@ -20,15 +19,6 @@ DRAWN = """[...document.querySelectorAll("[data-chart]")].filter((figure) => {
   return box && box.width > 100 && box.height > 100 && box.right <= innerWidth &&
     figure.querySelectorAll(".mark-symbol path, .mark-rect path").length > 0;
 }).length"""
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    with browser(program, tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
