@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 WINDOW = 64
 """Frames that a late one may be behind and still be taken."""
-MAX_BOOTS = 16
-"""Boot ids of the past that are remembered, so that a frame which comes late is not taken for a reboot."""
+_ALL = (1 << WINDOW) - 1
 _HALF, _WHOLE = 1 << 31, 1 << 32
 
 
@@ -38,9 +36,7 @@ class Tracker:
 
     def __init__(self) -> None:
         self._counts = dict.fromkeys(Counts.__dataclass_fields__, 0)
-        self._boot: int | None = None
-        self._past: deque[int] = deque(maxlen=MAX_BOOTS)
-        self._next = 0
+        self._next: int | None = None
         self._seen = 0  # bit i: the frame i + 1 before the next one has come
 
     @property
@@ -48,15 +44,16 @@ class Tracker:
         """Return what happened so far."""
         return Counts(**self._counts)
 
-    def take(self, boot: int, sequence: int) -> bool:
-        """Return whether the frame with this `sequence` of this `boot` counts; else it is to be dropped."""
-        if boot != self._boot and not self._enter(boot, sequence):
-            return self._count("stale", False)
+    def take(self, sequence: int) -> bool:
+        """Return whether the frame with this `sequence` counts; else it is to be dropped."""
+        if self._next is None:
+            # A receiver may come late: what was before its first frame was not lost on the way to it.
+            self._next, self._seen = sequence, _ALL
         ahead = (sequence - self._next) % _WHOLE
         if ahead < _HALF:
             self._counts["lost"] += ahead
             self._next = (sequence + 1) % _WHOLE
-            self._seen = ((self._seen << (ahead + 1)) | 1) & ((1 << WINDOW) - 1) if ahead < WINDOW else 1
+            self._seen = ((self._seen << (ahead + 1)) | 1) & _ALL if ahead < WINDOW else 1
             return self._count("taken", True)
         behind = _WHOLE - ahead
         if behind > WINDOW:
@@ -68,19 +65,14 @@ class Tracker:
         self._counts["taken"] += 1
         return self._count("reordered", True)
 
-    def _enter(self, boot: int, sequence: int) -> bool:
-        """Begin to follow `boot`, unless it is one of the past."""
-        if boot in self._past:
-            return False
-        if self._boot is None:
-            # A receiver may come late: what was before its first frame was not lost on the way to it.
-            self._next, self._seen = sequence, (1 << WINDOW) - 1
-        else:
-            self._past.append(self._boot)
-            self._counts["reboots"] += 1
-            self._next, self._seen = 0, 0
-        self._boot = boot
-        return True
+    def restart(self) -> None:
+        """The firmware has started anew: its sequence begins at 0, and what is missing of it from there was lost."""
+        self._next, self._seen = 0, 0
+        self._counts["reboots"] += 1
+
+    def drop_stale(self) -> None:
+        """Count a frame of a boot that is over."""
+        self._counts["stale"] += 1
 
     def _count(self, name: str, result: bool) -> bool:
         self._counts[name] += 1
