@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ class Settings:
         seconds: how long; None for until it is stopped, or all links have ended.
         label: what is going on at the start; "" where that is not known.
         script: (seconds after the start, label) of what will be going on.
+        speed: seconds that pass in a real one, see `HostClock`.
     """
 
     fsync_s: float = 1.0
@@ -47,6 +49,7 @@ class Settings:
     seconds: float | None = None
     label: str = ""
     script: Sequence[tuple[float, str]] = ()
+    speed: float = 1.0
 
 
 @dataclass
@@ -113,7 +116,7 @@ class Recorder:
 
     Args:
         folder: of the recording.
-        links: open links, by what each of them is called, with how to open it again.
+        links: open links, each with how to open it again; they are closed in the end.
         settings: how to record.
         tell: called a few times a second with how it goes.
 
@@ -131,9 +134,15 @@ class Recorder:
     ) -> None:
         self._settings = settings
         self._tell = tell
-        self._clock = HostClock()
-        self._segments = Segments(folder, rotate_bytes=settings.rotate_bytes, min_free_bytes=settings.min_free_bytes)
+        self._clock = HostClock(settings.speed)
         self._feeds = [Feed(KeptLink(link, reopen), Source(link.address)) for link, reopen in links]
+        try:
+            self._segments = Segments(
+                folder, rotate_bytes=settings.rotate_bytes, min_free_bytes=settings.min_free_bytes
+            )
+        except BaseException:
+            self._close_links()
+            raise
         self._reads: queue.Queue[tuple[Feed, int, bytes | EdgeCmclError | None]] = queue.Queue(QUEUED_READS)
         self._labels: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._stop = threading.Event()
@@ -246,7 +255,7 @@ class Recorder:
             )
 
     def _is_due(self, what: str, every_s: float) -> bool:
-        now_s = self._elapsed_s()
+        now_s = time.monotonic()
         if now_s < self._due[what]:
             return False
         self._due[what] = now_s + every_s
@@ -262,8 +271,7 @@ class Recorder:
             yield
         finally:
             self._stop.set()
-            for feed in self._feeds:
-                feed.link.close()
+            self._close_links()
             self._drain()
             for thread in threads:
                 thread.join(timeout=2.0)
@@ -281,6 +289,10 @@ class Recorder:
             self._reads.put((feed, self._clock.now_ns(), data))
             if not isinstance(data, bytes):
                 return
+
+    def _close_links(self) -> None:
+        for feed in self._feeds:
+            feed.link.close()
 
     def _drain(self) -> None:
         """Let go of what waits, so that no reader hangs on a full queue."""

@@ -75,3 +75,23 @@ def need_host() -> None:
             got=f"no {', '.join(missing)}",
             hint="pip install '.[host]' in a checkout of edge-cmcl",
         )
+
+
+def need_bridge() -> None:
+    """Check that the bridge extra is installed.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    from importlib.util import find_spec
+
+    from edge_cmcl.errors import MissingExtraError
+
+    missing = [name for name in ("cbor2", "cobs", "mcap", "serial") if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            "this command needs the bridge extra",
+            expected="cbor2, cobs, mcap and pyserial",
+            got=f"no {', '.join(missing)}",
+            hint="pip install '.[bridge]' in a checkout of edge-cmcl",
+        )
