@@ -124,3 +124,17 @@ def test_two_writers_and_eight_readers_lose_and_tear_nothing(bundle: Path, tmp_p
     assert found["wrong"] == []
     assert found["written"]["quick"] >= 1
     assert found["reads"] >= 8
+
+
+@pytest.mark.parametrize("kind", ["kill", "ext4", "xfs"])
+def test_of_a_recording_no_more_is_lost_than_came_within_the_fsync_interval(
+    kind: str, bundle: Path, tmp_path: Path
+) -> None:
+    if not LARGER and kind != "kill":
+        pytest.skip("takes longer: EDGE_CMCL_CRASH=reduced or `make proof` runs it")
+    if kind != "kill" and (why := missing(kind, tmp_path)):
+        pytest.skip(why)
+    moments = 100 if FULL else 5 if LARGER else 1
+    found = run("recordings.py", bundle, tmp_path, "--kind", kind, "--moments", moments)[kind]
+    assert (found["failed"], found["moments"]) == ({}, moments)
+    assert found["missing_s"] <= 0.5
