@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from boards import board_process, events_of
+from live_boards import board_process, events_of
 from environments import EDGE_CMCL
 
 from firmware_bridge.recording import Label

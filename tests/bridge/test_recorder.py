@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from boards import board, events_of, ramp, samples_of
+from live_boards import board, events_of, ramp, samples_of
 
 from edge_cmcl.errors import RemoteError, StorageError, UsageError
 from firmware_bridge import segments

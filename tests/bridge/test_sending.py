@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from boards import board, ramp
+from live_boards import board, ramp
 
 from edge_cmcl.errors import DataError, EdgeCmclError, ModelError, RefusedError, RemoteError
 from firmware_bridge import messages
