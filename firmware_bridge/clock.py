@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from firmware_bridge.lines import (
     MIN_POINTS,
+    NOT_REAL_TIME,
     Float64s,
     Line,
     Trips,
@@ -40,6 +41,7 @@ MAX_DEVICE_US = 1 << 53
 """Device times from here on, 285 years after a start, are no times: float64 holds all below exactly."""
 SPAN_S = 120.0
 """Of one line: long enough for some fast exchanges, short enough for a crystal that warms up."""
+_MIN_IN_SPAN = 30
 _MAX_PIECES = 10_000
 _LineOf = Callable[[NDArray[np.bool_]], Line | None]
 
@@ -123,14 +125,20 @@ def fit_arrivals(link: str, boot: int, device_s: Float64s, arrived_s: Float64s) 
         device_s: (n,) device time at the last sample of each frame, n >= 1.
         arrived_s: (n,) host time of its arrival, since the origin.
     """
-    bends = _bends(device_s, lambda rows: envelope(device_s[rows], arrived_s[rows]))
-    if bends is None:  # one frame, or all of one moment
-        first = int(device_s.argmin())
-        bends = _ends(
-            device_s, Line(float(device_s[first]), float((arrived_s - device_s).min() + device_s[first]), 1.0)
-        )
+    bends = None
+    if 1 / NOT_REAL_TIME <= _pace(device_s, arrived_s) <= NOT_REAL_TIME:
+        bends = _bends(device_s, lambda rows: envelope(device_s[rows], arrived_s[rows]))
+    if bends is None:  # a few frames, or a replay as fast as it goes: the device's clock is all there is
+        first = float(device_s.min())
+        bends = _ends(device_s, Line(first, float((arrived_s - device_s).min()) + first, 1.0))
     clock = Clock(link, boot, "arrivals", len(device_s), 0, 0.0, 0.0, 0.0, None, *bends)
     return _told(clock, arrived_s - clock.to_host_s(device_s), rejected=0, bound_ms=None)
+
+
+def _pace(device_s: Float64s, arrived_s: Float64s) -> float:
+    """Return seconds of arrival in a second of the device."""
+    first, last = int(device_s.argmin()), int(device_s.argmax())
+    return float((arrived_s[last] - arrived_s[first]) / max(device_s[last] - device_s[first], 1e-6))
 
 
 def _told(clock: Clock, distances: Float64s, *, rejected: int, bound_ms: float | None) -> Clock:
@@ -164,7 +172,7 @@ def _bends(device_s: Float64s, line_of: _LineOf) -> tuple[Float64s, Float64s] | 
     if not len(device_s):
         return None
     first, last = float(device_s.min()), float(device_s.max())
-    pieces = min(math.ceil((last - first) / (SPAN_S / 2)), _MAX_PIECES)
+    pieces = min(math.ceil((last - first) / (SPAN_S / 2)), 2 * len(device_s) // _MIN_IN_SPAN, _MAX_PIECES)
     if pieces <= 2:
         return _straight(device_s, line_of)
     reach = (last - first) / pieces

@@ -130,12 +130,8 @@ def envelope(device_s: Float64s, arrived_s: Float64s) -> Line | None:
         above = arrived_s - slope * device
         return float(above.min() - above.mean())
 
-    span = float(np.ptp(device_s))
     paced = float(np.polyfit(device, arrived_s, 1)[0])
-    if not 1 / NOT_REAL_TIME <= paced <= NOT_REAL_TIME:
-        slope = 1.0  # a replay as fast as it goes: when it arrived tells nothing, so the device's clock is believed
-    else:
-        slope = _best_slope(closeness, len(device_s), -closeness(paced), span, paced)
+    slope = _best_slope(closeness, len(device_s), -closeness(paced), float(np.ptp(device_s)), paced)
     return Line(centre, float((arrived_s - slope * device).min()), slope)
 
 
