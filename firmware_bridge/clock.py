@@ -37,8 +37,8 @@ from firmware_bridge.lines import (
 )
 from firmware_bridge.recording import Exchange
 
-MAX_DEVICE_US = 1 << 53
-"""Device times from here on, 285 years after a start, are no times: float64 holds all below exactly."""
+MAX_DEVICE_US = 1 << 50
+"""Device times from here on, 35 years after a start, are no times: as float64 seconds, all below stay apart."""
 SPAN_S = 120.0
 """Of one line: long enough for some fast exchanges, short enough for a crystal that warms up."""
 _MIN_IN_SPAN = 30

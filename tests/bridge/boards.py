@@ -1,0 +1,117 @@
+"""Boards with clocks of their own, whose samples and exchanges become recordings: what is true is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firmware_bridge.hello import Hello
+from firmware_bridge.recording import Event, Exchange, Label, RecordingWriter, Samples, StreamInfo
+
+ORIGIN_NS = 1_790_000_000_000_000_000
+Signal = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+
+@dataclass
+class Board:
+    """A firmware on a link. Its clock was 0 at `started_s` of the host's, and is `ppm` too fast.
+
+    What it sends arrives 1 ms later, and up to `jitter_s` more.
+    """
+
+    link: str = "tcp:a"
+    boot: int = 1
+    started_s: float = -5.0
+    ppm: float = 0.0
+    jitter_s: float = 0.002
+    seed: int = 0
+    random: np.random.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.random = np.random.default_rng([self.seed, self.boot, sum(self.link.encode())])
+
+    def device_us(self, host_s: float) -> int:
+        return round((host_s - self.started_s) * (1 + self.ppm * 1e-6) * 1e6)
+
+    def host_s(self, device_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        return device_s / (1 + self.ppm * 1e-6) + self.started_s
+
+    def delay_s(self) -> float:
+        return 0.001 + float(self.random.uniform(0, self.jitter_s))
+
+    def stream(self, name: str = "acc", *, rate_hz: float = 100.0, channels: int = 1, unit: str = "g", stream: int = 1,
+               kind: str = "sensor") -> StreamInfo:  # fmt: skip
+        return StreamInfo(self.link, stream, Hello(name, unit, 1.0, rate_hz, channels, 6, "test 1", kind))
+
+    def samples(self, info: StreamInfo, signal: Signal, begin_s: float, end_s: float, *, frame: int = 10,
+                rate_hz: float | None = None) -> list[Samples]:  # fmt: skip
+        """Samples of `signal`, a function of host time, taken at `rate_hz` of the board's clock."""
+        rate = rate_hz or info.hello.rate_hz
+        first_us = self.device_us(begin_s)
+        count = int((end_s - begin_s) * rate) // frame * frame
+        device_s = first_us / 1e6 + np.arange(count) / rate
+        host_s = self.host_s(device_s)
+        values = np.asarray(signal(host_s), np.float32).reshape(count, -1)
+        return [
+            Samples(
+                info, ns(host_s[i + frame - 1] + self.delay_s()), self.boot, i // frame, round(device_s[i] * 1e6),
+                values[i : i + frame],
+            )
+            for i in range(0, count, frame)
+        ]  # fmt: skip
+
+    def exchanges(self, begin_s: float, end_s: float, *, rate_hz: float = 2.0) -> list[Exchange]:
+        found = []
+        for sent in np.arange(begin_s, end_s, 1 / rate_hz):
+            came = sent + self.delay_s()
+            arrived = came + 1e-4 + self.delay_s()
+            times = (self.device_us(came), self.device_us(came + 1e-4))
+            found.append(Exchange(self.link, self.boot, ns(sent), ns(arrived), *times))
+        return found
+
+
+def ns(host_s: float) -> int:
+    return ORIGIN_NS + round(float(host_s) * 1e9)
+
+
+def label(at_s: float, text: str) -> Label:
+    return Label(ns(at_s), text)
+
+
+def arrived(event: Event) -> int:
+    return event.since_ns if isinstance(event, Label) else event.arrived_ns
+
+
+def in_order(*parts: Iterable[Event]) -> list[Event]:
+    return sorted((event for part in parts for event in part), key=arrived)
+
+
+def write(path: Path, *parts: Iterable[Event]) -> Path:
+    """Write a file of a recording, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        writer = RecordingWriter(file)
+        for event in in_order(*parts):
+            writer.write(event)
+        writer.finish({})
+    return path
+
+
+def without(samples: list[Samples], begin_s: float, end_s: float) -> list[Samples]:
+    """Lose the frames that arrive between two times."""
+    return [each for each in samples if not ns(begin_s) <= each.arrived_ns < ns(end_s)]
+
+
+def dropped(samples: list[Samples], begin_s: float, end_s: float) -> list[Samples]:
+    """Drop them in the board, where they get no sequence."""
+    kept = without(samples, begin_s, end_s)
+    return [replace(each, sequence=i) for i, each in enumerate(kept)]
+
+
+def chirp(host_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A signal that tells its time: shifted by 1 ms it differs by up to 0.03."""
+    return np.sin(2 * np.pi * (3 * host_s + 0.02 * host_s**2))
