@@ -15,8 +15,8 @@ from firmware_bridge.clock import MAX_DEVICE_US, Clock, fit_arrivals, fit_exchan
 from firmware_bridge.lines import NOT_REAL_TIME
 from firmware_bridge.recording import Event, Exchange, Label, Samples, StreamInfo
 
-MAX_BYTES = 1 << 30
-"""Of the samples of all sensors that are paired, as float32; twice as much is needed while they are put together."""
+MAX_BYTES = 1 << 29
+"""Of the samples of all sensors that are paired, and of their windows; up to four times as much is needed meanwhile."""
 
 _EVENT_BYTES = 256  # that an event costs beside its samples
 _LABEL_BYTES = 4 * MAX_LABEL_LENGTH

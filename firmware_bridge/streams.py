@@ -20,7 +20,7 @@ from firmware_bridge.recording import StreamInfo
 REBOOT, CHANGED, LOSS, GAP = "reboot", "new HELLO", "loss", "gap"
 REASONS = (REBOOT, CHANGED, LOSS, GAP)
 """Why samples break off, the most telling first: a reboot is no loss, and a lost frame no gap."""
-UNBRIDGED = (REBOOT, CHANGED)
+UNBRIDGED = {REBOOT, CHANGED}
 """Over these nothing is interpolated: what is before and what is after are two recordings."""
 
 _LATE_PERIODS = 0.5  # by which the next frame may be late before samples are missing

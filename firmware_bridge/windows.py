@@ -91,7 +91,11 @@ def grid(where: str, streams: Mapping[str, Stream], cutting: Cutting) -> Float64
 
 
 def _stretches(spans: Sequence[tuple[float, float]], longest_s: float) -> list[tuple[float, float]]:
-    """Return from when to when anything was recorded; a stretch begins with the last sensor that begins with it."""
+    """Return from when to when anything was recorded.
+
+    A stretch begins with the last of the sensors that begin within a window, and ends with the first of those that end
+    within one.
+    """
     merged: list[list[tuple[float, float]]] = []
     end = -np.inf
     for span in sorted(spans):
@@ -99,10 +103,12 @@ def _stretches(spans: Sequence[tuple[float, float]], longest_s: float) -> list[t
             merged.append([])
         merged[-1].append(span)
         end = max(end, span[1])
-    return [
-        (max(begin for begin, _ in each if begin < each[0][0] + longest_s), max(stop for _, stop in each))
-        for each in merged
-    ]
+    stretches = []
+    for each in merged:
+        first, last = each[0][0], max(stop for _, stop in each)
+        begin = max(start for start, _ in each if start < first + longest_s)
+        stretches.append((begin, min(stop for _, stop in each if stop > last - longest_s)))
+    return stretches
 
 
 def cut_stream(stream: Stream, begins: Float64s, cutting: Cutting) -> Cut:
@@ -126,7 +132,8 @@ def cut_stream(stream: Stream, begins: Float64s, cutting: Cutting) -> Cut:
         record = Record(times, values, stream.period_s, len(times), 0)
         raw = on_windows(record, some, samples, rate, cutting.max_gap_s)
         for i, window in enumerate(raw, start=low):
-            if not stream.broken_by(begins[i], begins[i] + length).isdisjoint(UNBRIDGED):
+            end = begins[i] + length
+            if not _inside(stream, begins[i], end) or stream.broken_by(begins[i], end) & UNBRIDGED:
                 continue
             mended, filled = repair(window)
             if mended is not None:
@@ -141,5 +148,9 @@ def _why_missing(stream: Stream, begin_s: float, end_s: float) -> str:
     for reason in REASONS:
         if reason in found:
             return reason
-    inside = stream.begin_s[0] <= begin_s and end_s <= stream.end_s + stream.period_s
-    return GAP if inside else NOT_RECORDED
+    return GAP if _inside(stream, begin_s, end_s) else NOT_RECORDED
+
+
+def _inside(stream: Stream, begin_s: float, end_s: float) -> bool:
+    """Return whether a sensor was recorded from one time to another, but for a period."""
+    return bool(stream.begin_s[0] - stream.period_s <= begin_s and end_s <= stream.end_s + stream.period_s)
