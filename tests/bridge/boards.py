@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_cmcl.data.simulator import SENSORS, simulate
 from firmware_bridge.hello import Hello
 from firmware_bridge.recording import Event, Exchange, Label, RecordingWriter, Samples, StreamInfo
 
@@ -51,17 +53,23 @@ class Board:
                 rate_hz: float | None = None) -> list[Samples]:  # fmt: skip
         """Samples of `signal`, a function of host time, taken at `rate_hz` of the board's clock."""
         rate = rate_hz or info.hello.rate_hz
-        first_us = self.device_us(begin_s)
         count = int((end_s - begin_s) * rate) // frame * frame
-        device_s = first_us / 1e6 + np.arange(count) / rate
+        host_s = self.host_s(self.device_us(begin_s) / 1e6 + np.arange(count) / rate)
+        return self.play(info, signal(host_s), begin_s, frame=frame, rate_hz=rate)
+
+    def play(self, info: StreamInfo, values: NDArray[Any], begin_s: float, *, frame: int = 10,
+             rate_hz: float | None = None) -> list[Samples]:  # fmt: skip
+        """Samples with these values, taken from `begin_s` on at `rate_hz` of the board's clock."""
+        rate = rate_hz or info.hello.rate_hz
+        device_s = self.device_us(begin_s) / 1e6 + np.arange(len(values)) / rate
         host_s = self.host_s(device_s)
-        values = np.asarray(signal(host_s), np.float32).reshape(count, -1)
+        rows = np.array(values, np.float32).reshape(len(values), -1)
         return [
             Samples(
-                info, ns(host_s[i + frame - 1] + self.delay_s()), self.boot, i // frame, round(device_s[i] * 1e6),
-                values[i : i + frame],
+                info, ns(host_s[min(i + frame, len(rows)) - 1] + self.delay_s()), self.boot, i // frame,
+                round(device_s[i] * 1e6), rows[i : i + frame],
             )
-            for i in range(0, count, frame)
+            for i in range(0, len(rows), frame)
         ]  # fmt: skip
 
     def exchanges(self, begin_s: float, end_s: float, *, rate_hz: float = 2.0) -> list[Exchange]:
@@ -115,3 +123,22 @@ def dropped(samples: list[Samples], begin_s: float, end_s: float) -> list[Sample
 def chirp(host_s: NDArray[np.float64]) -> NDArray[np.float64]:
     """A signal that tells its time: shifted by 1 ms it differs by up to 0.03."""
     return np.sin(2 * np.pi * (3 * host_s + 0.02 * host_s**2))
+
+
+def machine(path: Path, *, windows: int = 240, unit: str = "") -> Path:
+    """Record the simulated machine through two boards, its health states as labels.
+
+    It is what `write_simulated` writes with seed 2; `unit` replaces that of acoustic.
+    """
+    made = simulate(windows, ("acoustic", "vibration", "current"), seed=2)
+    boards = {"acoustic": Board("tcp:ears", 21, ppm=4), "vibration": Board("tcp:body", 22, started_s=-900.0, ppm=-3)}
+    events: list[Event] = [board_event for board in boards.values() for board_event in board.exchanges(0, 2 * windows)]
+    for number, (name, rows) in enumerate(made.windows.items(), start=1):
+        board = boards.get(name, boards["vibration"])
+        kind = SENSORS[name]
+        info = board.stream(name, rate_hz=kind.rate_hz, channels=rows.shape[2], stream=number,
+                            unit=unit if unit and name == "acoustic" else kind.unit)  # fmt: skip
+        events += board.play(info, rows.reshape(-1, rows.shape[2]), 0.0, frame=16)
+    changes = np.flatnonzero(np.diff(made.labels, prepend=-1))
+    events += [label(2.0 * i, made.label_names[made.labels[i]]) for i in changes]
+    return write(path, events)
