@@ -24,6 +24,8 @@ Store = Annotated[
     typer.Option("--store", envvar="EDGE_CMCL_STORE", help="The device store. [default: the user's data folder]"),
 ]
 
+Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 for one per core.")]
+
 
 def default_store() -> Path:
     """Return where the device store is when neither --store nor EDGE_CMCL_STORE says so.
