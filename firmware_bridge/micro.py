@@ -34,6 +34,8 @@ FULL = 32767
 
 _REACH = 24
 """Samples that the widest kernel sees on either side."""
+_BLOCK = 4
+"""Outputs that C computes at once."""
 _MAX_SAMPLE = np.float32(32767.0)
 
 Array = NDArray[np.float32]
@@ -275,7 +277,7 @@ def _halvings(samples: int) -> int:
 
 def scratch_bytes(model: MicroModel) -> int:
     """Return the bytes of scratch that the C library takes to embed one window."""
-    window = model.channels * (model.samples + 2 * _REACH)
+    window = model.channels * (model.samples + 2 * _REACH + _BLOCK)
     if model.precision == FLOAT32:
         return 4 * (model.width + window)
     return 4 * model.dimensions + 2 * (model.width + window)

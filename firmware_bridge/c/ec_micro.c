@@ -9,6 +9,7 @@
 #define MAX_BYTES (1ul << 24)
 #define TAPS 7u
 #define REACH 24u /* samples that the widest kernel (dilation 8) sees on either side */
+#define BLOCK 4u  /* outputs computed at once, so that a weight is loaded once for all of them */
 #define CLIP 8.0f
 #define ONE_SCORE 2048
 #define ONE_SHARE 256
@@ -193,7 +194,8 @@ ec_status ec_micro_open(const uint8_t *blob, size_t size, ec_micro *model) {
 
 /* ---- what both precisions share ---- */
 
-static size_t padded_samples(const ec_micro *m) { return (size_t)m->samples + 2 * REACH; }
+/* Of one channel: with zeros before, and behind up to what the last block of outputs may reach. */
+static size_t padded_samples(const ec_micro *m) { return (size_t)m->samples + 2 * REACH + BLOCK; }
 
 size_t ec_micro_scratch_bytes(const ec_micro *m) {
     const size_t window = (size_t)m->channels * padded_samples(m);
@@ -218,29 +220,44 @@ const char *ec_micro_label(const ec_micro *m, uint16_t label) {
 static void spread_f32(const ec_micro *m, const float *window, float *padded) {
     const size_t length = padded_samples(m);
     for (size_t c = 0; c < m->channels; c++, padded += length) {
-        for (size_t t = 0; t < REACH; t++) padded[t] = padded[length - 1 - t] = 0.0f;
+        for (size_t t = 0; t < length; t++) padded[t] = 0.0f;
         for (size_t t = 0; t < m->samples; t++) padded[REACH + t] = window[t * m->channels + c] / m->scale;
     }
+}
+
+/* Adds what one channel contributes to BLOCK outputs; `x` is where the first tap of the first output is. */
+static void add_channel_f32(const float *weights, const float *x, size_t dilation, float *outputs) {
+    float a = outputs[0], b = outputs[1], c = outputs[2], d = outputs[3];
+    for (uint32_t j = 0; j < TAPS; j++, x += dilation) {
+        const float weight = weights[j];
+        a += weight * x[0];
+        b += weight * x[1];
+        c += weight * x[2];
+        d += weight * x[3];
+    }
+    outputs[0] = a, outputs[1] = b, outputs[2] = c, outputs[3] = d;
 }
 
 /* Share of positive outputs, maximum and mean absolute output of one kernel. */
 static void kernel_f32(const ec_micro *m, const float *padded, uint32_t k, uint32_t tap, float *features) {
     const uint32_t dilation = m->kernels[4 * k], seen = u16(m->kernels + 4 * k + 2);
     const size_t length = padded_samples(m);
-    const float *all_weights = (const float *)m->weights + (size_t)tap * TAPS;
+    const float *weights = (const float *)m->weights + (size_t)tap * TAPS;
     const float bias = ((const float *)m->biases)[k];
     uint32_t positive = 0;
     float largest = -FLT_MAX, size = 0.0f;
-    for (uint32_t t = 0; t < m->samples; t++) {
-        const float *weights = all_weights;
-        float output = bias;
-        for (uint32_t s = 0; s < seen; s++, weights += TAPS) {
+    for (uint32_t t = 0; t < m->samples; t += BLOCK) {
+        const uint32_t count = m->samples - t < BLOCK ? m->samples - t : BLOCK;
+        float outputs[BLOCK] = {bias, bias, bias, bias};
+        for (uint32_t s = 0; s < seen; s++) {
             const float *x = padded + m->tap_channels[tap + s] * length + REACH + t - 3 * dilation;
-            for (uint32_t j = 0; j < TAPS; j++) output += weights[j] * x[j * dilation];
+            add_channel_f32(weights + s * TAPS, x, dilation, outputs);
         }
-        positive += output > 0.0f;
-        if (output > largest) largest = output;
-        size += output < 0.0f ? -output : output;
+        for (uint32_t i = 0; i < count; i++) {
+            positive += outputs[i] > 0.0f;
+            if (outputs[i] > largest) largest = outputs[i];
+            size += outputs[i] < 0.0f ? -outputs[i] : outputs[i];
+        }
     }
     features[0] = (float)positive / (float)m->samples;
     features[1] = largest;
@@ -308,7 +325,7 @@ int16_t ec_micro_quantise(const ec_micro *m, float value) {
 static void spread_i16(const ec_micro *m, const int16_t *window, int16_t *padded) {
     const size_t length = padded_samples(m);
     for (size_t c = 0; c < m->channels; c++, padded += length) {
-        for (size_t t = 0; t < REACH; t++) padded[t] = padded[length - 1 - t] = 0;
+        memset(padded, 0, length * sizeof *padded);
         for (size_t t = 0; t < m->samples; t++) padded[REACH + t] = window[t * m->channels + c];
     }
 }
@@ -330,24 +347,40 @@ static void score_i16(const ec_micro *m, uint32_t feature, int32_t value, int16_
     scores[feature] = (int16_t)(score > most ? most : score < -most ? -most : score);
 }
 
+/* Adds what one channel contributes to BLOCK outputs; `x` is where the first tap of the first output is. At every step
+ * |output| <= 2^30 + 32768 * 32767 < 2^31, because bias and sum of |weights| of a kernel are limited. */
+static void add_channel_i16(const int16_t *weights, const int16_t *x, size_t dilation, int32_t *outputs) {
+    int32_t a = outputs[0], b = outputs[1], c = outputs[2], d = outputs[3];
+    for (uint32_t j = 0; j < TAPS; j++, x += dilation) {
+        const int32_t weight = weights[j];
+        a += weight * x[0];
+        b += weight * x[1];
+        c += weight * x[2];
+        d += weight * x[3];
+    }
+    outputs[0] = a, outputs[1] = b, outputs[2] = c, outputs[3] = d;
+}
+
 static void kernel_i16(const ec_micro *m, const int16_t *padded, uint32_t k, uint32_t tap, int16_t *scores) {
     const uint32_t dilation = m->kernels[4 * k], seen = u16(m->kernels + 4 * k + 2);
     const size_t length = padded_samples(m);
-    const int16_t *all_weights = (const int16_t *)m->weights + (size_t)tap * TAPS;
+    const int16_t *weights = (const int16_t *)m->weights + (size_t)tap * TAPS;
     const int32_t bias = ((const int32_t *)m->biases)[k];
     int32_t positive = 0, largest = INT32_MIN;
     uint32_t halvings = 0;
     uint64_t size = 0; /* <= 2^12 outputs below 2^31 */
-    for (uint32_t t = 0; t < m->samples; t++) {
-        const int16_t *weights = all_weights;
-        int32_t output = bias; /* |output| <= 2^30 + 32768 * 32767 < 2^31 at every step: bias and sum of |weights| are limited */
-        for (uint32_t s = 0; s < seen; s++, weights += TAPS) {
+    for (uint32_t t = 0; t < m->samples; t += BLOCK) {
+        const uint32_t count = m->samples - t < BLOCK ? m->samples - t : BLOCK;
+        int32_t outputs[BLOCK] = {bias, bias, bias, bias};
+        for (uint32_t s = 0; s < seen; s++) {
             const int16_t *x = padded + m->tap_channels[tap + s] * length + REACH + t - 3 * dilation;
-            for (uint32_t j = 0; j < TAPS; j++) output += (int32_t)weights[j] * x[j * dilation];
+            add_channel_i16(weights + s * TAPS, x, dilation, outputs);
         }
-        positive += output > 0;
-        if (output > largest) largest = output;
-        size += (uint32_t)(output < 0 ? -output : output);
+        for (uint32_t i = 0; i < count; i++) {
+            positive += outputs[i] > 0;
+            if (outputs[i] > largest) largest = outputs[i];
+            size += (uint32_t)(outputs[i] < 0 ? -outputs[i] : outputs[i]);
+        }
     }
     while ((1u << halvings) < m->samples) halvings++;
     score_i16(m, 3 * k, positive * ONE_SHARE, scores); /* <= 2^20 */
@@ -411,7 +444,12 @@ ec_status ec_micro_embed_i16(const ec_micro *m, const int16_t *window, void *scr
         kernel_i16(m, padded, k, tap, scores);
     for (uint32_t r = 0; r < m->dimensions; r++, head += m->width) {
         int32_t sum = 0; /* <= 128 * 16384 * 1020 < 2^31 */
-        for (uint32_t i = 0; i < m->width; i++) sum += (int32_t)head[i] * scores[i];
+        for (uint32_t i = 0; i < m->width; i += 4) { /* the width is a multiple of 12 */
+            sum += (int32_t)head[i] * scores[i];
+            sum += (int32_t)head[i + 1] * scores[i + 1];
+            sum += (int32_t)head[i + 2] * scores[i + 2];
+            sum += (int32_t)head[i + 3] * scores[i + 3];
+        }
         rows[r] = sum;
     }
     normalise_i16(m, rows, embedding);
