@@ -137,7 +137,8 @@ def quantised(model: MicroModel, largest: float) -> MicroModel:
 
 def quantise(model: MicroModel, values: NDArray[np.floating]) -> NDArray[np.int16]:
     """Return samples as an int8 model takes them, int16, from `values` in the recorded unit, float32."""
-    scaled = values.astype(np.float32) / np.float32(model.scale) * np.float32(2.0**model.input_shift)
+    with np.errstate(over="ignore"):  # infinity saturates as any large value does
+        scaled = values.astype(np.float32) / np.float32(model.scale) * np.float32(2.0**model.input_shift)
     clipped = np.where(np.isnan(scaled), np.float32(0), np.clip(scaled, -_MAX_SAMPLE, _MAX_SAMPLE))
     return np.asarray(np.trunc(clipped + np.copysign(np.float32(0.5), clipped)), dtype=np.int16)
 
