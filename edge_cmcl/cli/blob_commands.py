@@ -72,7 +72,7 @@ def blob(
     with warned() as warnings:
         model = open_model(where)
         fit = fit_micro(model, modality, width)
-        source, made = _models(model, fit, precision.value)
+        source, made = models(model, fit, precision.value)
         written = write(made)
         same = _parity(model, fit, source, made)
         losses = _losses(model, fit, source, made, data, where)
@@ -118,7 +118,7 @@ def _check_outputs(out: Path, header: Path | None, data: Path | None, *, force: 
         check_output(header, read, MICRO_HEADER, force=force)
 
 
-def _models(model: Model, fit: MicroFit, precision: str) -> tuple[MicroModel, MicroModel]:
+def models(model: Model, fit: MicroFit, precision: str) -> tuple[MicroModel, MicroModel]:
     """Return the micro model in float32, and as it is to be written."""
     from firmware_bridge.blob import FLOAT32
     from firmware_bridge.micro import float_model, quantised
