@@ -28,6 +28,7 @@ import typer
 
 from edge_cmcl.cli import (
     assess_commands,
+    blob_commands,
     compare_commands,
     data_commands,
     demo_commands,
@@ -61,6 +62,7 @@ _GROUPS = [
     assess_commands.app,
     update_commands.app,
     forget_commands.app,
+    blob_commands.app,
     generation_commands.app,
     use_commands.app,
     key_commands.app,
