@@ -47,7 +47,7 @@ struct ec_slots_config {
 };
 
 #define EC_RECORD_BYTES 32u
-#define EC_SWITCH_RECORDS 6u
+#define EC_SWITCH_RECORDS 8u
 #define EC_RECORD_SPACE(unit) ((EC_RECORD_BYTES + (unit) - 1u) / (unit) * (unit))
 #define EC_HEADER_MIN_BYTES(unit) ((1u + EC_SWITCH_RECORDS) * EC_RECORD_SPACE(unit) + (unit))
 
@@ -63,7 +63,7 @@ struct ec_slots {
     uint32_t stride;   /* bytes of data between two marks of progress */
     uint32_t counter;  /* highest seen in flash */
     uint8_t active;    /* slot in use, or EC_NO_SLOT */
-    bool settled;      /* the record that made it so is in flash twice */
+    bool settled;      /* a record that makes it so was written, and read back, since power came */
     struct ec_record model;
     bool receiving;    /* a model is under way: */
     uint8_t target;    /* into this slot, */

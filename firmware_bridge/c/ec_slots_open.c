@@ -35,10 +35,11 @@ enum ec_status ec_slots_settle(struct ec_slots *s)
     return EC_OK;
 }
 
-/* The model in use is that of the newest switch record whose data is whole. */
-static void find_active(struct ec_slots *s)
+/* The model in use is that of the newest switch record whose data is whole. Returns how many copies of that record there are. */
+static uint32_t find_active(struct ec_slots *s)
 {
     struct ec_record found;
+    uint32_t active_copies = 0;
 
     s->active = EC_NO_SLOT;
     for (uint8_t slot = 0; slot < 2; slot++) {
@@ -50,8 +51,9 @@ static void find_active(struct ec_slots *s)
             continue;
         s->active = slot;
         s->model = found;
-        s->settled = copies >= 2;
+        active_copies = copies;
     }
+    return active_copies;
 }
 
 void ec_slots_resume(struct ec_slots *s, uint8_t slot, const struct ec_record *record)
@@ -77,8 +79,9 @@ enum ec_status ec_slots_open(struct ec_slots *s, const struct ec_slots_config *c
     if (!layout_fits(config))
         return EC_BAD_ARGUMENT;
     *s = (struct ec_slots){.config = *config, .stride = stride_of(config)};
-    find_active(s);
+    uint32_t copies = find_active(s);
     find_begun(s);
-    (void)ec_slots_settle(s); /* where that failed, the model in use is as good; the next BEGIN tries again, and says so */
+    if (copies == 1) /* power failed between the two; where this fails, the next BEGIN tries again, and says so */
+        (void)ec_slots_settle(s);
     return EC_OK;
 }
