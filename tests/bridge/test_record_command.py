@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live_boards import board_process, events_of
 from environments import EDGE_CMCL
+from live_boards import board_process, events_of
 
 from firmware_bridge.recording import Label
 
