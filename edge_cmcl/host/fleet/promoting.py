@@ -162,7 +162,7 @@ def _tell(
     with TemporaryDirectory(prefix="edge-cmcl-decides-") as folder:
         scratch = Store.create(Path(folder) / "layout")
         with scratch.writer():
-            entry = attest(scratch, loaded, decision, signers, rotations)
+            entry = attest(scratch, loaded.descriptor, decision, signers, rotations)
         return push_attached(scratch, entry, remote, promotion_tag(decision.device_id))
 
 
