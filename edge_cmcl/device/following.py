@@ -18,6 +18,7 @@ from edge_cmcl.bundle.layout import DAMAGED
 from edge_cmcl.bundle.limits import MAX_DECLINED
 from edge_cmcl.bundle.store_files import SYNC_FOLDER
 from edge_cmcl.bundle.verification import Consent
+from edge_cmcl.device import verdicts
 from edge_cmcl.device.admission import check_admissible, continues
 from edge_cmcl.device.decisions import latest, leading, sound, was_followed
 from edge_cmcl.device.generations import rollback
@@ -167,12 +168,14 @@ def _judge_and_install(store: Store, remote: Remote, candidate: Loaded, folder: 
     check_admissible(candidate, store.state(), current, known)
     judgement = _judgement(store, candidate, current)
     if judgement.accepted:
+        verdicts.keep(store, judgement)
         judgement = _installed(store, candidate, folder, tag, judgement, followed)
         if followed.news == WAITS:
             return
     if not judgement.accepted:
         followed.news, followed.reason = DECLINED, judgement.reason
     tell_judgement(store, remote, candidate, judgement)
+    verdicts.drop(store)
 
 
 def _installed(

@@ -23,6 +23,7 @@ from edge_cmcl.device.reporting import due, make_report, own_judgement
 from edge_cmcl.device.sharing import to_share
 from edge_cmcl.device.store import CURRENT, generations
 from edge_cmcl.device.trial import MAX_REASON, trial_of
+from edge_cmcl.device.verdicts import untold
 from edge_cmcl.errors import IntegrityError, RefusedError
 from edge_cmcl.sync.attached import plan_attached
 from edge_cmcl.sync.push import Item, own_tag, plan
@@ -84,6 +85,10 @@ def outgoing(store: Store, remote: Remote, share: int = 0) -> list[Outgoing]:
         if loaded.digest == current and loaded.generation.device_id == state.device_id:
             tag = judgement_tag(loaded.digest, state.device_id)
             found += _document(store, loaded.descriptor, own_judgement(store, loaded), tag, remote)
+    if (kept := untold(store)) is not None:
+        judgement, loaded = kept
+        tag = judgement_tag(judgement.manifest, judgement.device_id)
+        found += _document(store, loaded.descriptor, judgement, tag, remote)
     foreseen = _foreseen(store, remote)
     if foreseen.offered is not None:
         judgement = _longest_judgement(store, foreseen.offered)

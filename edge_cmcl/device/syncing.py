@@ -17,6 +17,7 @@ from edge_cmcl.bundle.attested import promotion_tag
 from edge_cmcl.bundle.collect import hold
 from edge_cmcl.bundle.lock import WAIT_S, locked
 from edge_cmcl.bundle.store_files import SYNC_FOLDER
+from edge_cmcl.device import verdicts
 from edge_cmcl.device.following import Followed, follow
 from edge_cmcl.device.outbox import lost, meet, note, note_sent
 from edge_cmcl.device.reporting import own_judgement, send_report, tell_judgement
@@ -83,6 +84,7 @@ def sync(store: Store, remote: Remote, *, progress: Progress = silent) -> SyncRe
         meet(store, remote.name)
         _check_there(store, remote)
         _send(store, remote, report, progress)
+        verdicts.tell(store, remote)
         refused: EdgeCmclError | None = None
         try:
             follow(store, remote, report.followed, progress)
