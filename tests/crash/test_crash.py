@@ -105,9 +105,10 @@ def test_power_cuts_lose_nothing_that_was_acknowledged(kind: str, bundle: Path, 
     if why := missing(kind, tmp_path):
         pytest.skip(why)
     found = run("power_cuts.py", bundle, tmp_path, "--fs", kind, "--cuts", 200 if FULL else 15)[kind]
-    assert (found["lost"], found["unreadable"]) == ({}, {})
+    assert (found["lost"], found["unreadable"], found["wrong"]) == ({}, {}, {})
     assert found["cuts"] == (200 if FULL else 15)
     assert sum(found["acknowledged"].values()) > found["cuts"] / 2
+    assert found["acknowledged"]["sync"] >= 1
 
 
 @larger
