@@ -37,7 +37,7 @@ class Host:
             pulled = pull(fleet, remote, self._key.public, [own])
             assert pulled.problems == {}
             assert pulled.strangers == {}
-            (device,) = fleet.devices().values()
+            device = next(each for each in fleet.devices().values() if each.fingerprint == own)
             current = fleet.store.load(device.report.manifest)
             offered = device.decision.counter if device.decision else 0
             child = current.generation.model_copy(
