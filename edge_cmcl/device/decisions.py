@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_cmcl.bundle import Store, timestamp
@@ -34,7 +35,8 @@ class Latest:
 def latest(store: Store, remote: Remote) -> Latest | None:
     """Return the latest decision that this device has to follow, None where there is none.
 
-    Of the decision for it alone and that for all the later one counts, but a withdrawal only of what is in use. One
+    Of the decision for it alone and that for all the later one counts, but a withdrawal only of what is in use, and
+    what was withdrawn later not at all: the device would take it again, and go back again, at every other sync. One
     that cannot be believed, as one that a key has signed which was replaced since, does not hide a good one.
 
     Raises:
@@ -60,9 +62,17 @@ def latest(store: Store, remote: Remote) -> Latest | None:
             got=f"decision {serial}",
             hint="the remote was put back to an older state: promote again from the host",
         )
-    before = leading(store)
-    meant = [each for each in found if each[0].stage != "withdrawn" or each[0].manifest in before]
+    decisions, before = [decision for decision, _ in found], leading(store)
+    meant = [each for each in found if _is_meant(each[0], decisions, before)]
     return Latest(*max(meant or found, key=lambda each: each[0].serial), serial)
+
+
+def _is_meant(decision: Promotion, decisions: Sequence[Promotion], before: set[str]) -> bool:
+    """Whether a decision says anything to a device whose generations in use and before are `before`."""
+    if decision.stage == "withdrawn":
+        return decision.manifest in before
+    later = [each for each in decisions if each.serial > decision.serial and each.manifest == decision.manifest]
+    return all(each.stage != "withdrawn" for each in later)
 
 
 def was_followed(store: Store, found: Latest) -> bool:
