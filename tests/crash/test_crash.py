@@ -104,10 +104,12 @@ def test_a_full_disk_is_told_and_leaves_the_old_state(bundle: Path, tmp_path: Pa
 def test_power_cuts_lose_nothing_that_was_acknowledged(kind: str, bundle: Path, tmp_path: Path) -> None:
     if why := missing(kind, tmp_path):
         pytest.skip(why)
-    found = run("power_cuts.py", bundle, tmp_path, "--fs", kind, "--cuts", 200 if FULL else 15)[kind]
-    assert (found["lost"], found["unreadable"]) == ({}, {})
+    size = ["--cuts", 200] if FULL else ["--cuts", 15, "--sync", 0.4]  # few syncs would be by chance none
+    found = run("power_cuts.py", bundle, tmp_path, "--fs", kind, *size)[kind]
+    assert (found["lost"], found["unreadable"], found["wrong"]) == ({}, {}, {})
     assert found["cuts"] == (200 if FULL else 15)
     assert sum(found["acknowledged"].values()) > found["cuts"] / 2
+    assert found["acknowledged"]["sync"] >= 1
 
 
 @larger
