@@ -219,7 +219,17 @@ class RecordingFile:
 
 
 # What the library raises for bytes that are no MCAP, or too few of them.
-_DAMAGE = (McapError, ValueError, EOFError, struct.error, RuntimeError, KeyError, MemoryError, UnicodeError)
+_DAMAGE = (
+    McapError,
+    ValueError,
+    OverflowError,
+    EOFError,
+    struct.error,
+    RuntimeError,
+    KeyError,
+    MemoryError,
+    UnicodeError,
+)
 
 
 def _event(path: Path, channel: Channel, message: Message, streams: dict[int, StreamInfo]) -> Event:
@@ -306,11 +316,15 @@ def _text(data: bytes, head: struct.Struct) -> str:
 
 
 def _read_counts(file: BinaryIO) -> dict[str, Any]:
+    """Return the counters at the end of a file; none where that is damaged, for they are only told."""
     file.seek(0, io.SEEK_SET)
-    for record in NonSeekingReader(file, record_size_limit=MAX_RECORD_BYTES).iter_metadata():
-        if record.name == COUNTS:
-            counts = json.loads(record.metadata["json"])
-            return counts if isinstance(counts, dict) else {}
+    try:
+        for record in NonSeekingReader(file, record_size_limit=MAX_RECORD_BYTES).iter_metadata():
+            if record.name == COUNTS:
+                counts = json.loads(record.metadata["json"])
+                return counts if isinstance(counts, dict) else {}
+    except (*_DAMAGE, RecursionError):
+        return {}
     return {}
 
 

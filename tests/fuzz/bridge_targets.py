@@ -1,0 +1,105 @@
+"""Fuzz targets of what comes from microcontrollers and goes to them: HELLOs, lines, recordings, micro models."""
+
+from __future__ import annotations
+
+import json
+import random
+import struct
+import zlib
+from pathlib import Path
+
+import cbor2
+import numpy as np
+from mutate import blind, changed
+from target import Target, same, written
+
+from edge_cmcl import tensors
+from firmware_bridge import blob
+from firmware_bridge.frames import Frame, Type, encode
+from firmware_bridge.hello import Hello, parse_hello
+from firmware_bridge.recording import Exchange, Label, RecordingFile, RecordingWriter, Samples, StreamInfo
+from firmware_bridge.source import Source
+
+_VECTORS = Path(__file__).parent.parent / "vectors"
+_HELLO = Hello("gyro", "rad/s", 0.5, 50.0, 3, 3, "test 1.0")
+
+
+def _hello(data: bytes) -> None:
+    found = parse_hello(data)
+    same("a HELLO", parse_hello(found.to_bytes()), found)
+
+
+def _in_cbor(chance: random.Random, data: bytes) -> bytes:
+    """Change one value or key of a CBOR map."""
+    try:
+        document = cbor2.loads(data)
+        return cbor2.dumps(changed(chance, document))
+    except (cbor2.CBORDecodeError, cbor2.CBOREncodeError, ValueError, TypeError, OverflowError):
+        return blind(chance, data)
+
+
+def _line(data: bytes) -> None:
+    """Read a line; what is taken of it is as large as was announced."""
+    source = Source("fuzz")
+    for told in source.take(1 << 62, data):
+        if isinstance(told, Samples):
+            assert told.values.shape[1] == told.stream.hello.channels
+    source.counts()
+
+
+def _lines() -> list[bytes]:
+    golden = json.loads((_VECTORS / "frames.json").read_text())["frames"]
+    hello = encode(Frame(Type.HELLO, 1, 7, 0, 0, _HELLO.to_bytes()))
+    return [hello + b"".join(bytes.fromhex(each["encoded"]) for each in golden)]
+
+
+def _recording(data: bytes) -> None:
+    read = RecordingFile(written("line.mcap", data))
+    for told in read.events():
+        if isinstance(told, Samples):
+            assert told.values.shape[1] == told.stream.hello.channels
+
+
+def _recordings() -> list[bytes]:
+    path, stream = written("whole.mcap", b""), StreamInfo("tcp://x:1", 1, _HELLO)
+    with path.open("wb") as file:
+        writer = RecordingWriter(file)
+        for i in range(6):
+            writer.write(Samples(stream, i, 7, i, 1000 * i, np.full((4, 3), i, np.float32)))
+            writer.write(Exchange("tcp://x:1", 7, i, i + 1, i, i))
+            writer.write(Label(i, "läuft"))
+            writer.flush()
+        writer.finish({"tcp://x:1": 1})
+    return [path.read_bytes(), path.read_bytes()[:-400]]
+
+
+def _blob(data: bytes) -> None:
+    same("a micro model", blob.write(blob.read(data)), data)
+
+
+def _in_blob(chance: random.Random, data: bytes) -> bytes:
+    """Change bytes of a micro model, most often of its header, and mend its size and checksum."""
+    if len(data) < 120:
+        return blind(chance, data)
+    out = bytearray(data[:-4])
+    end = 112 if chance.random() < 0.7 else len(out)
+    for _ in range(chance.randint(1, 3)):
+        out[chance.randrange(end)] = chance.randrange(256)
+    if chance.random() < 0.3:
+        del out[chance.randrange(len(out)) :]
+    out = out.ljust(16, b"\0")
+    struct.pack_into("<I", out, 8, len(out) + 4)
+    return bytes(out) + struct.pack("<I", zlib.crc32(out))
+
+
+def _blobs() -> list[bytes]:
+    with tensors.TensorFile(_VECTORS / "micro.safetensors") as file:
+        return [file.read_whole(f"{precision}.blob").tobytes() for precision in blob.PRECISIONS]
+
+
+BRIDGE_TARGETS = (
+    Target("hello", _hello, lambda: [_HELLO.to_bytes()], (blind, _in_cbor, _in_cbor), (3,)),
+    Target("line", _line, _lines, (blind,), ()),
+    Target("recording", _recording, _recordings, (blind,), (3,)),
+    Target("micro-model", _blob, _blobs, (blind, _in_blob, _in_blob), (4,)),
+)
