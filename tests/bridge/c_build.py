@@ -1,4 +1,4 @@
-"""Builds the firmware library and the programs of tests/firmware for the tests of this folder; skips where a compiler is missing."""
+"""Builds the firmware library and the programs of tests/firmware; skips where a compiler is missing."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ static void loop(void)
     uint8_t bytes[4096];
     enum ec_status status = EC_NOT_YET;
 
-    while (!(sensor.exits && sensor.running && (all_sent() || sensor.link.ended))) {
+    while (!(sensor.exits && sensor.running && (all_sent() || (sensor.link.ended && sensor.link.listener >= 0)))) {
         start_clock();
         size_t count = link_read(&sensor.link, bytes, sizeof bytes, status == EC_OK ? 0 : 1);
         ec_node_receive(&sensor.node, bytes, count, clock_us(NULL));
