@@ -8,6 +8,10 @@
 
 #include "ec_status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define EC_VERSION 1u
 #define EC_HEADER_BYTES 24u
 #define EC_CRC_BYTES 4u
@@ -19,7 +23,7 @@
 
 enum ec_type { EC_TYPE_DATA = 1, EC_TYPE_HELLO, EC_TYPE_TIME, EC_TYPE_ADAPTER, EC_TYPE_STATUS };
 
-enum ec_dtype { EC_INT8 = 1, EC_UINT8, EC_INT16, EC_UINT16, EC_INT32, EC_FLOAT32 };
+enum ec_dtype { EC_DTYPE_INT8 = 1, EC_DTYPE_UINT8, EC_DTYPE_INT16, EC_DTYPE_UINT16, EC_DTYPE_INT32, EC_DTYPE_FLOAT32 };
 
 struct ec_header {
     uint8_t type;      /* enum ec_type */
@@ -109,5 +113,9 @@ enum ec_status ec_decode(struct ec_decoder *decoder, const uint8_t **bytes, size
 
 /* Returns how many frames were received and could not be used: the sum of all counters but `frames`. */
 uint32_t ec_unusable(const struct ec_counters *counters);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

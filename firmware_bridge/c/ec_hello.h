@@ -7,6 +7,10 @@
 
 #include "ec_status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define EC_HELLO_MAX_BYTES 512u
 
 /* Texts are UTF-8, of characters that can be printed. */
@@ -25,5 +29,9 @@ struct ec_hello {
 /* Writes the payload of a HELLO frame into `out` and its length into `size`. EC_BAD_ARGUMENT: a field outside its range;
  * EC_TOO_SMALL: it has more than `capacity` bytes, or than EC_HELLO_MAX_BYTES. */
 enum ec_status ec_hello_encode(const struct ec_hello *hello, uint8_t *out, size_t capacity, size_t *size);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

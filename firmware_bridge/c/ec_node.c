@@ -57,6 +57,7 @@ enum ec_status ec_node_init(struct ec_node *node, const struct ec_node_config *c
         return EC_BAD_ARGUMENT;
     config->transmit[0] = 0;
     ec_encoder_init(&node->encoder, config->transmit + 1, config->transmit_bytes - 1);
+    node->hello_next = config->stream_count; /* no round is under way; the first is due at once */
     node->status_next = config->stream_count + 1u;
     node->status_us = EC_STATUS_PERIOD_US;
     return EC_OK;

@@ -13,6 +13,10 @@
 #include "ec_stream.h"
 #include "ec_time.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define EC_HELLO_PERIOD_US 4000000u  /* SPEC.md asks for 5 s at least: a busy line may delay it */
 #define EC_STATUS_PERIOD_US 1000000u /* SPEC.md: at most once a second */
 #define EC_STATUS_BYTES 24u
@@ -61,5 +65,9 @@ void ec_node_receive(struct ec_node *node, const uint8_t *bytes, size_t count, u
 
 /* Sends what is most urgent: at most one frame, or the rest of one. EC_NOT_YET: nothing was to be sent, or the line takes no more now. */
 enum ec_status ec_node_poll(struct ec_node *node);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -8,6 +8,10 @@
 
 #include "ec_status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Bytes of a buffer that holds `samples` samples of `bytes` bytes: each with 8 bytes of time, and one place that stays free. */
 #define EC_RING_BYTES(samples, bytes) (((samples) + 1u) * ((bytes) + 8u))
 
@@ -37,5 +41,9 @@ void ec_ring_release(struct ec_ring *ring, uint32_t count);
 
 /* Either: samples dropped since the beginning, wrapping at 2^32. */
 uint32_t ec_ring_dropped(const struct ec_ring *ring);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -9,6 +9,10 @@
 
 #include "ec_status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define EC_ANSWER_BYTES 20u
 #define EC_ID_BYTES 8u
 #define EC_NO_SLOT 255u
@@ -83,5 +87,9 @@ enum ec_status ec_slots_request(struct ec_slots *slots, const uint8_t *request, 
 
 /* Where the model in use lies in flash: it stays there until the BEGIN after the next COMMIT. EC_NOT_YET: there is none. */
 enum ec_status ec_slots_model(const struct ec_slots *slots, uint32_t *address, uint32_t *size);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

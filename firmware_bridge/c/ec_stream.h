@@ -10,6 +10,10 @@
 #include "ec_ring.h"
 #include "ec_status.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct ec_stream {
     struct ec_hello hello; /* `max_payload` is set by ec_node_init() */
     struct ec_ring ring;
@@ -32,5 +36,9 @@ bool ec_stream_due(const struct ec_stream *stream, uint64_t now_us, uint32_t del
 /* Main loop: how many of the oldest samples, there being one at least, follow one another at the nominal rate, to half a period. A frame has
  * one time, so it must end where samples were dropped. */
 uint16_t ec_stream_run(const struct ec_stream *stream);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

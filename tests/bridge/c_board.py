@@ -1,0 +1,109 @@
+"""The library as a process, from the host's side: what the tests of the node and of the boards share."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from c_build import make
+
+from firmware_bridge.decoder import StreamDecoder
+from firmware_bridge.frames import Frame, Type, encode
+
+Wanted = Callable[[Frame], bool]
+
+
+class Host:
+    """A host on a unix socket.
+
+    Attributes:
+        frames: all that came, in order.
+        decoder: that found them.
+    """
+
+    def __init__(self, path: Path, timeout_s: float = 20.0) -> None:
+        self.frames: list[Frame] = []
+        self.decoder = StreamDecoder()
+        self.socket = socket.socket(socket.AF_UNIX)
+        self._timeout_s = timeout_s
+        self._sequence = 0
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                self.socket.connect(str(path))
+                return
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    def send(self, kind: Type, payload: bytes = b"", stream: int = 0) -> None:
+        self.socket.sendall(encode(Frame(kind, stream, 0, self._sequence, 0, payload)))
+        self._sequence += 1
+
+    def read(self, until: Wanted, timeout_s: float | None = None) -> Frame:
+        """Return the first frame from now on for which `until` holds."""
+        deadline = time.monotonic() + (timeout_s or self._timeout_s)
+        self.socket.settimeout(0.2)
+        while time.monotonic() < deadline:
+            try:
+                data = self.socket.recv(65536)
+            except TimeoutError:
+                continue
+            assert data, "the other side closed"
+            new = list(self.decoder.feed(data))
+            self.frames += new
+            for frame in new:
+                if until(frame):
+                    return frame
+        raise AssertionError(f"nothing of that kind among {len(self.frames)} frames")
+
+    def read_all(self) -> list[Frame]:
+        """Read until the other side closes; return all frames that ever came."""
+        self.socket.settimeout(self._timeout_s)
+        while data := self.socket.recv(65536):
+            self.frames += self.decoder.feed(data)
+        return self.frames
+
+    def ask(self, kind: Type, payload: bytes) -> bytes:
+        """Send a request and return the payload of the next frame of its type."""
+        self.send(kind, payload)
+        return self.read(lambda frame: frame.type == kind).payload
+
+
+class Posix:
+    """The process `ec_posix` on a unix socket in `folder`; ends with the block."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.path = folder / "board"
+        binary = make("posix") / "ec_posix"
+        environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
+        self.process = subprocess.Popen(
+            [binary, "--unix", str(self.path), *arguments], stdout=subprocess.PIPE, text=True, env=environment
+        )
+        assert self.process.stdout is not None
+        self.address = self.process.stdout.readline().strip()
+        self._hosts: list[Host] = []
+
+    def host(self) -> Host:
+        """Return a new connection; it ends with the block, too."""
+        self._hosts.append(Host(self.path))
+        return self._hosts[-1]
+
+    def __enter__(self) -> Posix:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for host in self._hosts:
+            host.socket.close()
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
