@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edge_cmcl.errors import EdgeCmclError, UsageError
+from edge_cmcl.errors import EdgeCmclError, PlatformError, UsageError
+from firmware_bridge.virtual import native
 from firmware_bridge.virtual.faults import Faults
-from firmware_bridge.virtual.serve import Endpoint, PtyEndpoint, SocketEndpoint, serve
+from firmware_bridge.virtual.serve import (
+    Endpoint,
+    MakeBoard,
+    PtyEndpoint,
+    SocketEndpoint,
+    native_board,
+    python_board,
+    serve,
+)
 from firmware_bridge.virtual.signals import Signal, machine_signals, replayed
 
 
@@ -33,6 +43,12 @@ def main(
     stall: Annotated[float, typer.Option(help="Seconds of a stall.")] = 1.0,
     drift: Annotated[float, typer.Option(help="Of the board's clock, in millionths.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of all chance.")] = 0,
+    board: Annotated[
+        str, typer.Option(help="c: the C library's posix port, python: a stand-in. [default: c where it can be built]")
+    ] = "",
+    flash: Annotated[
+        Path | None, typer.Option(help="File of the C board's micro model. [default: a temporary one]")
+    ] = None,
 ) -> None:
     """Be a board with sensors: of the simulated machine, or out of a pairs file. Its address is printed first.
 
@@ -41,12 +57,27 @@ def main(
     faults = Faults(loss, bit_errors, duplicates, jitter, reboot_every, stall_every, stall, drift, seed)
     signals = _signals(machine, replay, sensors, seconds, seed)
     endpoint = _endpoint(pty, tcp, unix)
-    try:
-        print(endpoint.address, flush=True)
-        done = serve(signals, endpoint, faults, speed=speed)
-        print(", ".join(f"{count} frames {name}" for name, count in done.items()) or "no faults", file=sys.stderr)
-    finally:
-        endpoint.close()
+    with tempfile.TemporaryDirectory(prefix="edge-cmcl-board-") as folder:
+        try:
+            boot = _board(board, faults, speed, Path(folder), flash)
+            print(endpoint.address, flush=True)
+            done = serve(signals, endpoint, faults, speed=speed, boot=boot)
+            print(", ".join(f"{count} frames {name}" for name, count in done.items()) or "no faults", file=sys.stderr)
+        finally:
+            endpoint.close()
+
+
+def _board(kind: str, faults: Faults, speed: float, folder: Path, flash: Path | None) -> MakeBoard:
+    if kind not in ("", "c", "python"):
+        raise UsageError("there is no such board", expected="c or python", got=kind)
+    why_not = native.can_build()
+    if kind == "python" or (not kind and why_not):
+        if why_not and not kind:
+            print(f"a stand-in in Python, because the C library cannot be built: {why_not}", file=sys.stderr)
+        return python_board(faults)
+    if why_not:
+        raise PlatformError("the C library cannot be built", expected="make and a C99 compiler", got=why_not)
+    return native_board(faults, native.build(folder / "build"), speed, flash or folder / "flash")
 
 
 def _signals(machine: str, replay: Path | None, sensors: str, seconds: float, seed: int) -> list[Signal]:

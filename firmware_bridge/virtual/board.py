@@ -123,6 +123,9 @@ class Board:
         """Return whether all samples have been sent."""
         return all(sent == len(signal.raw) for sent, signal in zip(self._sent, self._signals, strict=True))
 
+    def close(self) -> None:
+        """Nothing is to be let go of."""
+
     def clock_us(self, elapsed_s: float) -> int:
         """Return the device clock `elapsed_s` true seconds after the boot."""
         return int(elapsed_s * 1e6 * self._speed)

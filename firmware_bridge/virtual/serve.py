@@ -7,13 +7,14 @@ import select
 import socket
 import time
 import tty
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from edge_cmcl.errors import RemoteError
 from firmware_bridge.virtual.board import Board, ModelSlots
 from firmware_bridge.virtual.faults import Faults, FaultyLine
+from firmware_bridge.virtual.native import NativeBoard
 from firmware_bridge.virtual.signals import Signal
 
 TICK_S = 0.005
@@ -128,13 +129,34 @@ class SocketEndpoint:
             self._unlink.unlink(missing_ok=True)
 
 
+class AnyBoard(Protocol):
+    """One boot of a board: `Board` or `NativeBoard`."""
+
+    @property
+    def ended(self) -> bool:
+        """Return whether all samples have been sent."""
+
+    def due(self, elapsed_s: float) -> Iterator[bytes]:
+        """Yield the encoded frames that are to be sent until `elapsed_s` true seconds after the boot."""
+
+    def receive(self, data: bytes, elapsed_s: float) -> Iterator[bytes]:
+        """Take bytes from the host and yield the encoded frames that answer them."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+MakeBoard = Callable[[Sequence[Signal], int], AnyBoard]
+"""Boots a board that plays the signals from their start, with a boot id."""
+
+
 def serve(
     signals: Sequence[Signal],
     endpoint: Endpoint,
     faults: Faults,
     *,
     speed: float = 1.0,
-    slots: ModelSlots | None = None,
+    boot: MakeBoard | None = None,
     is_over: Callable[[], bool] = lambda: False,
 ) -> dict[str, int]:
     """Run a board that plays `signals`, until all has been sent or `is_over`.
@@ -146,30 +168,47 @@ def serve(
         endpoint: where the host is.
         faults: what goes wrong, in the board's time.
         speed: seconds of the board in one real one.
-        slots: for its micro model; new ones by default.
+        boot: boots a board; one in Python by default.
         is_over: asked all the time.
 
     Returns:
         What the line did to the frames, by name.
     """
-    slots = slots or ModelSlots()
+    boot = boot or python_board(faults)
     line = FaultyLine(faults)
     while not endpoint.there and not is_over():
         endpoint.exchange(b"", TICK_S)
-    began_s, boot, booted_s = time.monotonic(), 1 + faults.seed % 1_000_000, 0.0
-    board = Board(signals, boot, slots, drift_ppm=faults.drift_ppm)
-    while not is_over() and not (board.ended and line.empty):
-        now_s = (time.monotonic() - began_s) * speed
-        if faults.reboot_every_s and now_s - booted_s >= faults.reboot_every_s:
-            boot, booted_s = boot + 1, now_s
-            board = Board(_rest(signals, now_s), boot, slots, drift_ppm=faults.drift_ppm)
-        for frame in board.due(now_s - booted_s):
-            line.send(frame, now_s)
-        got = endpoint.exchange(line.take(now_s), TICK_S)
-        for frame in board.receive(got, (time.monotonic() - began_s) * speed - booted_s) if got else ():
-            line.send(frame, now_s)
-    endpoint.exchange(line.take(float("inf")), TICK_S)
+    began_s, boots, booted_s = time.monotonic(), 1 + faults.seed % 1_000_000, 0.0
+    board = boot(signals, boots)
+    try:
+        while not is_over() and not (board.ended and line.empty):
+            now_s = (time.monotonic() - began_s) * speed
+            if faults.reboot_every_s and now_s - booted_s >= faults.reboot_every_s:
+                board.close()
+                boots, booted_s = boots + 1, now_s
+                board = boot(_rest(signals, now_s), boots)
+            for frame in board.due(now_s - booted_s):
+                line.send(frame, now_s)
+            got = endpoint.exchange(line.take(now_s), TICK_S)
+            for frame in board.receive(got, (time.monotonic() - began_s) * speed - booted_s) if got else ():
+                line.send(frame, now_s)
+        endpoint.exchange(line.take(float("inf")), TICK_S)
+    finally:
+        board.close()
     return dict(line.done)
+
+
+def python_board(faults: Faults, slots: ModelSlots | None = None) -> MakeBoard:
+    """Return what boots boards in Python, which share `slots` for their micro model."""
+    slots = slots or ModelSlots()
+    return lambda signals, boot: Board(signals, boot, slots, drift_ppm=faults.drift_ppm)
+
+
+def native_board(faults: Faults, program: Path, speed: float, flash: Path) -> MakeBoard:
+    """Return what boots boards of the C library (`native.build`), which share the file `flash` for their micro model."""
+    return lambda signals, boot: NativeBoard(
+        program, signals, boot, drift_ppm=faults.drift_ppm, speed=speed, flash=flash
+    )
 
 
 def _rest(signals: Sequence[Signal], now_s: float) -> list[Signal]:

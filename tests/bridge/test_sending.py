@@ -15,7 +15,7 @@ from firmware_bridge.frames import FrameFault
 from firmware_bridge.links import KeptLink, open_link
 from firmware_bridge.messages import Answer, State
 from firmware_bridge.sending import Sender, Sent
-from firmware_bridge.virtual import Faults
+from firmware_bridge.virtual import Faults, python_board
 from firmware_bridge.virtual.board import ModelSlots
 from firmware_bridge.virtual.serve import SocketEndpoint
 
@@ -44,11 +44,11 @@ def tcp() -> SocketEndpoint:
 
 def test_a_model_arrives_and_is_used_and_is_not_sent_again() -> None:
     slots = ModelSlots()
-    with board(tcp(), [ramp(seconds=60)], slots=slots) as address:
+    with board(tcp(), [ramp(seconds=60)], boot=python_board(Faults(), slots)) as address:
         sent = send(address)
     assert slots.active == BLOB
     assert (sent.bytes, sent.sent_bytes, sent.already) == (len(BLOB), len(BLOB), False)
-    with board(tcp(), [ramp(seconds=60)], slots=slots) as address:
+    with board(tcp(), [ramp(seconds=60)], boot=python_board(Faults(), slots)) as address:
         again = send(address)
     assert (again.sent_bytes, again.already) == (0, True)
 
@@ -64,7 +64,7 @@ def test_a_model_arrives_and_is_used_and_is_not_sent_again() -> None:
 )
 def test_a_model_arrives_over_loss_noise_and_reboots(faults: Faults) -> None:
     slots = ModelSlots()
-    with board(tcp(), [ramp(seconds=600)], faults, slots=slots) as address:
+    with board(tcp(), [ramp(seconds=600)], faults, boot=python_board(faults, slots)) as address:
         sent = send(address)
     assert slots.active == BLOB
     assert sent.sent_bytes < 1.2 * len(BLOB)
@@ -84,13 +84,13 @@ def test_a_transfer_that_was_cut_goes_on_where_it_was(tmp_path: Path) -> None:
         return told
 
     slots.answer = answer  # type: ignore[method-assign]
-    with board(SocketEndpoint.unix(place), [ramp(seconds=60)], slots=slots) as address:
+    with board(SocketEndpoint.unix(place), [ramp(seconds=60)], boot=python_board(Faults(), slots)) as address:
         thread = threading.Thread(target=lambda: failed.append(_failure(address)))
         thread.start()
         assert half.wait(10)
     thread.join()
     assert isinstance(failed[0], RemoteError)
-    with board(SocketEndpoint.unix(place), [ramp(seconds=60)], slots=slots) as address:
+    with board(SocketEndpoint.unix(place), [ramp(seconds=60)], boot=python_board(Faults(), slots)) as address:
         sent = send(address)
     assert slots.active == BLOB
     assert sent.sent_bytes < 0.6 * len(BLOB)
@@ -105,7 +105,7 @@ def test_a_transfer_that_was_cut_goes_on_where_it_was(tmp_path: Path) -> None:
 )
 def test_what_a_firmware_refuses_is_told_and_the_old_model_stays(slots: ModelSlots, error: type[EdgeCmclError]) -> None:
     slots.active = b"old"
-    with board(tcp(), [ramp(seconds=60)], slots=slots) as address, pytest.raises(error):
+    with board(tcp(), [ramp(seconds=60)], boot=python_board(Faults(), slots)) as address, pytest.raises(error):
         send(address)
     assert slots.active == b"old"
 
