@@ -93,6 +93,7 @@ static ec_status read_header(const uint8_t *blob, size_t size, ec_micro *m) {
     if (!finite_f32(m->scale) || !(m->scale > 0) || !finite_f32(m->label_step) || !(m->label_step >= 0) ||
         (m->labels == 0 && m->label_step > 0))
         return EC_BAD_FORMAT;
+    m->steps = m->input_shift < 0 ? 1.0f / (float)(1ul << -m->input_shift) : (float)(1ul << m->input_shift);
     return valid_modality(blob + 40) ? EC_OK : EC_BAD_FORMAT;
 }
 
@@ -312,10 +313,7 @@ ec_status ec_micro_nearest_f32(const ec_micro *m, const float *embedding, uint16
 /* ---- int8: integers only ---- */
 
 int16_t ec_micro_quantise(const ec_micro *m, float value) {
-    float step = 1.0f, scaled;
-    for (int16_t i = m->input_shift; i > 0; i--) step *= 2.0f;
-    for (int16_t i = m->input_shift; i < 0; i++) step *= 0.5f;
-    scaled = value / m->scale * step;
+    const float scaled = value / m->scale * m->steps;
     if (scaled != scaled) return 0;
     if (scaled >= 32767.0f) return 32767;
     if (scaled <= -32767.0f) return -32767;

@@ -17,6 +17,7 @@ from toolchains import C_LIBRARY, FIRMWARE, SANITIZED, compiled, need
 
 from edge_cmcl.errors import FormatError
 from firmware_bridge import blob, micro
+from firmware_bridge.c_header import c_header
 
 OK, BAD_FORMAT, BAD_VALUE = 0, 2, 3
 MUTATIONS = int(os.environ.get("EDGE_CMCL_MUTATIONS", "3000"))
@@ -82,10 +83,12 @@ def test_c_gives_the_golden_embeddings_labels_and_cosines_bit_by_bit(
         {"channels": 9, "samples": 17, "width": 24, "dimensions": 3, "labels": 1},
         {"channels": 40, "samples": 66, "width": 60, "dimensions": 33, "labels": 4},
         {"channels": 2, "samples": 1027, "width": 1020, "dimensions": 5, "labels": 2},
+        {"width": 24, "dimensions": 8, "largest": 2e6},
+        {"width": 24, "dimensions": 8, "largest": 1e-5},
     ],
-    ids=["default", "smallest", "odd", "many channels", "widest"],
+    ids=["default", "smallest", "odd", "many channels", "widest", "coarse samples", "fine samples"],
 )
-def test_c_gives_the_bits_that_numpy_gives(driver: Path, tmp_path: Path, precision: str, shape: dict[str, int]) -> None:
+def test_c_gives_the_bits_that_numpy_gives(driver: Path, tmp_path: Path, precision: str, shape: dict[str, Any]) -> None:
     model = random_model(precision, seed=3, **shape)
     windows = random_windows(model, 8)
     windows[1] *= 1000  # saturates samples and scores
@@ -154,6 +157,26 @@ def test_c_and_python_accept_the_same_of_blobs_with_bytes_changed(driver: Path, 
 @pytest.mark.parametrize("optimised", ["-O0", "-O2", "-Os"])
 def test_it_compiles_without_a_warning(compiler: tuple[str, ...], optimised: str, tmp_path: Path) -> None:
     compiled(tmp_path / "ec_micro.o", *compiler, optimised, "-c", C_LIBRARY / "ec_micro.c")
+
+
+def test_the_c_header_compiles_and_its_model_opens_with_the_sizes_that_it_states(tmp_path: Path) -> None:
+    model = random_model("int8", width=24, dimensions=8)
+    (tmp_path / "model.h").write_text(c_header(model, blob.write(model)))
+    (tmp_path / "main.c").write_text(
+        """
+        #include "ec_micro.h"
+        #include "model.h"
+        int main(void) {
+            ec_micro m;
+            if (ec_micro_open((const uint8_t *)ec_model_gyro, EC_MODEL_GYRO_BYTES, &m) != EC_OK) return 1;
+            if (ec_micro_scratch_bytes(&m) != EC_MODEL_GYRO_SCRATCH_BYTES) return 2;
+            return m.samples != EC_MODEL_GYRO_SAMPLES || m.channels != EC_MODEL_GYRO_CHANNELS ||
+                   m.dimensions != EC_MODEL_GYRO_DIMENSIONS;
+        }
+        """
+    )
+    program = compiled(tmp_path / "main", "gcc", "-O2", tmp_path / "main.c", C_LIBRARY / "ec_micro.c", "-lm")
+    assert run(program, given=b"") == (0, b"")
 
 
 def test_clang_gives_the_golden_bits_optimised(tmp_path: Path) -> None:
