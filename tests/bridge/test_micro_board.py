@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from micro_samples import random_model, random_windows
-from toolchains import C_LIBRARY, FIRMWARE, compiled, need
+from toolchains import FIRMWARE, MICRO, compiled, need
 
 from edge_cmcl.cli.blob_commands import CODE_BYTES
 from firmware_bridge import blob, micro
@@ -55,11 +55,10 @@ class Answer:
 
 def build(folder: Path, board: Board, flash_bytes: int) -> Path:
     """Return the firmware with the model and the window that are in `folder`."""
-    library = compiled(
-        folder / "ec_micro.o", "arm-none-eabi-gcc", "-mthumb", *board.options, "-O2", "-c", C_LIBRARY / "ec_micro.c"
-    )
+    options = ("arm-none-eabi-gcc", "-mthumb", *board.options, "-O2")
+    library = [compiled(folder / f"{source.stem}.o", *options, "-c", source) for source in MICRO]
     return compiled(
-        folder / "board.elf", "arm-none-eabi-gcc", "-mthumb", *board.options, "-O2", library,
+        folder / "board.elf", *options, *library,
         FIRMWARE / "micro_board.c", FIRMWARE / "micro_slots.S", f"-T{FIRMWARE / 'micro_board.ld'}", "-nostartfiles",
         "--specs=nano.specs", "--specs=nosys.specs", f"-Wl,--defsym=flash_bytes={flash_bytes}", "-lm", cwd=folder,
     )  # fmt: skip
@@ -82,7 +81,7 @@ def run(folder: Path, board: Board, precision: str, *, flash_bytes: int = FLASH)
     embedding = np.frombuffer(bytes.fromhex(told.pop("embedding")), "<i2" if precision == "int8" else "<f4")
     numbers = {name: int(value) for name, value in told.items()}
     text, data = sizes(firmware)
-    found = Answer(embedding, numbers, text + data, sum(sizes(folder / "ec_micro.o")))
+    found = Answer(embedding, numbers, text + data, sum(sum(sizes(folder / f"{source.stem}.o")) for source in MICRO))
     print(f"{board.name}, {precision}: flash {found.flash}, code {found.code}, {numbers}")
     return found, micro.embed(model, window)[0]
 

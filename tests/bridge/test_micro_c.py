@@ -13,7 +13,7 @@ import pytest
 from micro_samples import PRECISIONS, mutated, patched, random_model, random_windows, resealed, vectors
 from numpy.typing import NDArray
 from test_blob import HEADER_FAULTS, INTEGER_FAULTS
-from toolchains import C_LIBRARY, FIRMWARE, SANITIZED, compiled, need
+from toolchains import FIRMWARE, MICRO, SANITIZED, compiled, need
 
 from edge_cmcl.errors import FormatError
 from firmware_bridge import blob, micro
@@ -26,7 +26,7 @@ MUTATIONS = int(os.environ.get("EDGE_CMCL_MUTATIONS", "3000"))
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The test driver, which ends at the first bad access or undefined operation."""
-    sources = (FIRMWARE / "micro_driver.c", C_LIBRARY / "ec_micro.c", "-lm")
+    sources = (FIRMWARE / "micro_driver.c", *MICRO, "-lm")
     return compiled(tmp_path_factory.mktemp("c") / "micro_driver", "gcc", *SANITIZED, *sources)
 
 
@@ -156,7 +156,8 @@ def test_c_and_python_accept_the_same_of_blobs_with_bytes_changed(driver: Path, 
 )
 @pytest.mark.parametrize("optimised", ["-O0", "-O2", "-Os"])
 def test_it_compiles_without_a_warning(compiler: tuple[str, ...], optimised: str, tmp_path: Path) -> None:
-    compiled(tmp_path / "ec_micro.o", *compiler, optimised, "-c", C_LIBRARY / "ec_micro.c")
+    for source in MICRO:
+        compiled(tmp_path / "object.o", *compiler, optimised, "-Wconversion", "-Wshadow", "-c", source)
 
 
 def test_the_c_header_compiles_and_its_model_opens_with_the_sizes_that_it_states(tmp_path: Path) -> None:
@@ -175,12 +176,12 @@ def test_the_c_header_compiles_and_its_model_opens_with_the_sizes_that_it_states
         }
         """
     )
-    program = compiled(tmp_path / "main", "gcc", "-O2", tmp_path / "main.c", C_LIBRARY / "ec_micro.c", "-lm")
+    program = compiled(tmp_path / "main", "gcc", "-O2", tmp_path / "main.c", *MICRO, "-lm")
     assert run(program, given=b"") == (0, b"")
 
 
 def test_clang_gives_the_golden_bits_optimised(tmp_path: Path) -> None:
-    sources = (FIRMWARE / "micro_driver.c", C_LIBRARY / "ec_micro.c", "-lm")
+    sources = (FIRMWARE / "micro_driver.c", *MICRO, "-lm")
     fast = compiled(tmp_path / "driver", need("clang"), "-O3", *sources)
     golden = vectors()
     for precision in PRECISIONS:
