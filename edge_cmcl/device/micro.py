@@ -158,6 +158,13 @@ def _check(model: Model, modality: str, width: int) -> int:
     if width <= 0 or width % WIDTH_UNIT or width > record.width:
         expected = f"a multiple of {WIDTH_UNIT}, at most {record.width}, which {modality} has in full"
         raise UsageError("a micro model cannot be that wide", expected=expected, got=str(width), hint="--width 252")
+    if not record.origins:
+        raise UsageError(
+            f"no micro model can be fitted for {modality}",
+            expected="sketches of what it has learned",
+            got="none",
+            hint=f"`edge-cmcl update --modality {modality}` on a recording",
+        )
     golden = read_golden(model.loaded, modality)
     if golden is not None:
         return int(golden.inputs["windows"].shape[1])

@@ -2,7 +2,8 @@
  *
  * No memory is allocated. The blob is used where it lies (flash, or a buffer), 4-byte aligned, and must stay there
  * unchanged as long as the model is used. `ec_micro_open` checks all of it once; nothing later can read outside of it.
- * The floating-point functions give the same bits as the NumPy reference if compiled with -ffp-contract=off.
+ * The floating-point functions give the same bits as the NumPy reference if compiled with -ffp-contract=off, and find
+ * what is not finite only without -ffast-math.
  *
  *     static uint32_t scratch[EC_MODEL_GYRO_SCRATCH_BYTES / 4];
  *     static int16_t window[EC_MODEL_GYRO_SAMPLES * EC_MODEL_GYRO_CHANNELS], embedding[EC_MODEL_GYRO_DIMENSIONS];
