@@ -20,10 +20,8 @@ MAGIC, VERSION = b"ECMM", 1
 FLOAT32, INT8 = "float32", "int8"
 PRECISIONS = (FLOAT32, INT8)
 
-LENGTH = 7
-"""Taps of a kernel along time."""
-STATISTICS = 3
-"""Features of a kernel: share of positive outputs, maximum, mean absolute output."""
+LENGTH = 7  # taps of a kernel along time
+STATISTICS = 3  # features of a kernel: share of positive outputs, maximum, mean absolute output
 WIDTH_UNIT = 12
 
 MAX_BYTES = 1 << 24
@@ -118,14 +116,10 @@ class _Counts:
     labels: int
     name_bytes: int
 
-    @property
-    def kernels(self) -> int:
-        return self.width // STATISTICS
-
     def sections(self) -> list[tuple[str, str, tuple[int, ...]]]:
         """Return name, NumPy dtype and shape of every section, in the order of BLOB.md."""
         whole = self.precision == INT8
-        d, w, k, p, n = self.dimensions, self.width, self.kernels, self.taps, self.labels
+        d, w, k, p, n = self.dimensions, self.width, self.width // STATISTICS, self.taps, self.labels
         found = [
             ("kernels", "<u1", (k, 4)),
             ("taps", "<u2", (p,)),
@@ -238,12 +232,13 @@ def _sections(data: bytes, counts: _Counts) -> Arrays:
 
 
 def _check_counts(counts: _Counts) -> None:
+    kernels = counts.width // STATISTICS
     for what, value, low, high in (
         ("channels", counts.channels, 1, MAX_CHANNELS),
         ("samples of a window", counts.samples, MIN_SAMPLES, MAX_SAMPLES),
         ("width", counts.width, WIDTH_UNIT, MAX_WIDTH),
         ("dimensions", counts.dimensions, 1, MAX_DIMENSIONS),
-        ("taps", counts.taps, counts.kernels, counts.kernels * counts.channels),
+        ("taps", counts.taps, kernels, kernels * counts.channels),
         ("labels", counts.labels, 0, MAX_LABELS),
         ("bytes of label names", counts.name_bytes, 0, MAX_NAME_BYTES),
     ):

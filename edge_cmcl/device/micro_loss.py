@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge_cmcl.bundle.contents import read_golden
 from edge_cmcl.continual.metrics import classification, retrieval
-from edge_cmcl.data import Pairs
+from edge_cmcl.data import Pairs, file_digest
 from edge_cmcl.device.encoders import BATCH
 from edge_cmcl.device.evaluate import embed_all, thinned
 from edge_cmcl.device.features import unit
@@ -21,6 +21,7 @@ from edge_cmcl.device.held_out import HeldOut
 from edge_cmcl.device.judgement import MIN_JUDGED, embedded, usable
 from edge_cmcl.device.micro import MicroFit
 from edge_cmcl.device.model import Model
+from edge_cmcl.device.plan import learned_from
 from edge_cmcl.device.self_test import FLIPPED
 from edge_cmcl.device.text import TEXT, label_features
 from edge_cmcl.errors import DataError, ParityError, UsageError
@@ -119,10 +120,17 @@ def loss_on_pairs(model: Model, fit: MicroFit, pairs: Pairs, embed: Embed) -> li
         embed: embeds windows with the micro model.
 
     Raises:
-        DataError: the file lacks the sensor, has windows of another length, or no partner.
+        DataError: the file lacks the sensor, was learned from, has windows of another length, or no partner.
     """
     name = fit.modality
     check_holds(pairs, name)
+    if f"sha256:{file_digest(pairs.path)}" in learned_from(model.generation.pairs, name):
+        raise DataError(
+            f"{name} was learned from {pairs.path}: what a micro model loses there is less than elsewhere",
+            expected="a recording that was not learned from",
+            got="one that was",
+            hint="record another one, or let `edge-cmcl update --hold-back 0.1` keep pairs back and leave --data out",
+        )
     if pairs.shape(name)[0] != fit.samples:
         raise DataError(
             f"{pairs.path}: windows of {name} are of another length than the micro model takes",

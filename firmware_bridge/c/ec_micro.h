@@ -1,8 +1,21 @@
 /* The micro model: embeds windows of one sensor, and names the nearest label. Format and arithmetic: ../BLOB.md.
  *
  * No memory is allocated. The blob is used where it lies (flash, or a buffer), 4-byte aligned, and must stay there
- * unchanged as long as the model is used. `ec_micro_open` checks all of it once; nothing after it can read outside of it.
- * The floating-point functions give the same bits as the NumPy reference if compiled with -ffp-contract=off.
+ * unchanged as long as the model is used. `ec_micro_open` checks all of it once; nothing later can read outside of it.
+ * The floating-point functions give the same bits as the NumPy reference if compiled with -ffp-contract=off, and find
+ * what is not finite only without -ffast-math.
+ *
+ *     static uint32_t scratch[EC_MODEL_GYRO_SCRATCH_BYTES / 4];
+ *     static int16_t window[EC_MODEL_GYRO_SAMPLES * EC_MODEL_GYRO_CHANNELS], embedding[EC_MODEL_GYRO_DIMENSIONS];
+ *
+ *     if (ec_micro_open((const uint8_t *)ec_model_gyro, EC_MODEL_GYRO_BYTES, &model) == EC_OK) {
+ *         window[i++] = ec_micro_quantise(&model, value);         // as values come, sample by sample
+ *         ec_micro_embed_i16(&model, window, scratch, sizeof scratch, embedding);    // when it is full
+ *         ec_micro_nearest_i16(&model, embedding, &label, &cosine);
+ *         puts(ec_micro_label(&model, label));
+ *     }
+ *
+ * with the header that `edge-cmcl blob --c-header` writes, or with a blob that was received into a flash slot.
  */
 #ifndef EC_MICRO_H
 #define EC_MICRO_H
@@ -27,6 +40,7 @@ typedef struct ec_micro {
     uint16_t dimensions; /* d, of an embedding */
     uint16_t labels;     /* L, 0 where none were learned */
     int16_t input_shift; /* int8: one step of a sample is 2^-input_shift in the encoder's unit */
+    float steps;         /* 2^input_shift */
     float scale;         /* the encoder sees value / scale */
     float label_step;
     uint32_t taps;
@@ -52,13 +66,13 @@ typedef struct ec_micro {
  * EC_UNSUPPORTED: a big-endian machine. */
 ec_status ec_micro_open(const uint8_t *blob, size_t size, ec_micro *model);
 
-/* Bytes of scratch that embedding a window takes, 4-byte aligned: 2.6 kB for int8 of 3 channels, 128 samples, width 252 and
- * dimension 256. Nothing of it is needed between calls. */
+/* Bytes of scratch that embedding a window takes, 4-byte aligned: 2.6 kB for int8 of 3 channels, 128 samples, width 252
+ * and dimension 256. Nothing of it is needed between calls. */
 size_t ec_micro_scratch_bytes(const ec_micro *model);
 
-/* Embeds one window, `samples` x `channels` values in the recorded unit, sample by sample. `embedding` takes `dimensions`
- * floats of unit length, or zeros where no feature stands out. EC_BAD_ARGUMENT: a model of int8, or too small a scratch;
- * EC_BAD_VALUE: a value is not finite or too large. */
+/* Embeds one window, `samples` x `channels` values in the recorded unit, sample by sample. `embedding` takes
+ * `dimensions` floats of unit length, or zeros where no feature stands out. EC_BAD_ARGUMENT: a model of int8, or too
+ * small a scratch; EC_BAD_VALUE: a value is not finite or too large. */
 ec_status ec_micro_embed_f32(const ec_micro *model, const float *window, void *scratch, size_t scratch_bytes,
                              float *embedding);
 

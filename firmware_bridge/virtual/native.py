@@ -58,14 +58,16 @@ class NativeBoard:
         self, program: Path, signals: Sequence[Signal], boot: int, *, drift_ppm: float, speed: float, flash: Path
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="edge-cmcl-board-")
-        command = [str(program), "--stdio", "--exit", "--boot", str(boot), "--drift", str(drift_ppm), "--speed", str(speed),
-                   "--payload", "4096", "--ring", "65536", "--flash", str(flash)]  # fmt: skip
+        command = [
+            str(program), "--stdio", "--exit", "--boot", str(boot), "--drift", str(drift_ppm), "--speed", str(speed),
+            "--payload", "4096", "--ring", "65536", "--flash", str(flash),
+        ]  # fmt: skip
         for i, signal in enumerate(signals):
             data = Path(self._folder.name) / f"{i}.raw"
             data.write_bytes(np.ascontiguousarray(signal.raw).tobytes())
             command += ["--stream", _described(signal, data)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdout
         os.set_blocking(self._process.stdout.fileno(), False)
         self._rest = b""
 
@@ -111,7 +113,8 @@ def _described(signal: Signal, data: Path) -> str:
     hello = signal.hello
     fields = {
         "name": hello.name, "unit": hello.unit, "scale": repr(hello.scale), "rate": repr(hello.rate_hz),
-        "channels": hello.channels, "dtype": _NAMES[signal.raw.dtype.str.replace("|", "<")], "kind": hello.kind, "data": data,
+        "channels": hello.channels, "dtype": _NAMES[signal.raw.dtype.str.replace("|", "<")], "kind": hello.kind,
+        "data": data,
     }  # fmt: skip
     if "," in hello.unit:
         raise PlatformError(

@@ -205,7 +205,7 @@ def python_board(faults: Faults, slots: ModelSlots | None = None) -> MakeBoard:
 
 
 def native_board(faults: Faults, program: Path, speed: float, flash: Path) -> MakeBoard:
-    """Return what boots boards of the C library (`native.build`), which share the file `flash` for their micro model."""
+    """Return what boots boards of the C library (`native.build`), whose micro model lies in the file `flash`."""
     return lambda signals, boot: NativeBoard(
         program, signals, boot, drift_ppm=faults.drift_ppm, speed=speed, flash=flash
     )

@@ -55,7 +55,7 @@ def measure(model: Model, sensor: str, test: Pairs) -> Iterator[tuple[str, dict[
         for precision in PRECISIONS:
             _, made = models(model, fit, precision)
             losses = loss_on_pairs(model, fit, test, lambda windows, made=made: unit(embed(made, windows)))
-            if width == WIDTHS[0]:
+            if (width, precision) == (WIDTHS[0], PRECISIONS[0]):
                 yield "full", figures(losses, "full")
             yield f"{width} {precision}", {**figures(losses, "micro"), "bytes": len(write(made))}
 

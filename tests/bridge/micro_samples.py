@@ -33,6 +33,7 @@ def random_model(
     width: int = 252,
     dimensions: int = 256,
     labels: int = 27,
+    largest: float = 6.0,
 ) -> MicroModel:
     """Return a model whose statistics are roughly those of windows of standard normal values."""
     draw = np.random.default_rng(seed)
@@ -55,7 +56,7 @@ def random_model(
         label_names=[f"label {index}" for index in range(labels)],
         labels=(texts / np.linalg.norm(texts, axis=1, keepdims=True)).astype(np.float32),
     )
-    return made if precision == "float32" else quantised(made, 6.0)
+    return made if precision == "float32" else quantised(made, largest)
 
 
 def random_windows(model: MicroModel, n: int, *, seed: int = 1) -> NDArray[np.float32]:

@@ -13,19 +13,20 @@ import pytest
 from micro_samples import PRECISIONS, mutated, patched, random_model, random_windows, resealed, vectors
 from numpy.typing import NDArray
 from test_blob import HEADER_FAULTS, INTEGER_FAULTS
-from toolchains import C_LIBRARY, FIRMWARE, SANITIZED, compiled, need
+from toolchains import FIRMWARE, MICRO, SANITIZED, compiled, need
 
 from edge_cmcl.errors import FormatError
 from firmware_bridge import blob, micro
+from firmware_bridge.c_header import c_header
 
-OK, BAD_FORMAT, BAD_VALUE = 0, 2, 3
+OK, BAD_FORMAT, BAD_VALUE = 0, 9, 10  # ec_status.h
 MUTATIONS = int(os.environ.get("EDGE_CMCL_MUTATIONS", "3000"))
 
 
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The test driver, which ends at the first bad access or undefined operation."""
-    sources = (FIRMWARE / "micro_driver.c", C_LIBRARY / "ec_micro.c", "-lm")
+    sources = (FIRMWARE / "micro_driver.c", *MICRO, "-lm")
     return compiled(tmp_path_factory.mktemp("c") / "micro_driver", "gcc", *SANITIZED, *sources)
 
 
@@ -82,10 +83,12 @@ def test_c_gives_the_golden_embeddings_labels_and_cosines_bit_by_bit(
         {"channels": 9, "samples": 17, "width": 24, "dimensions": 3, "labels": 1},
         {"channels": 40, "samples": 66, "width": 60, "dimensions": 33, "labels": 4},
         {"channels": 2, "samples": 1027, "width": 1020, "dimensions": 5, "labels": 2},
+        {"width": 24, "dimensions": 8, "largest": 2e6},
+        {"width": 24, "dimensions": 8, "largest": 1e-5},
     ],
-    ids=["default", "smallest", "odd", "many channels", "widest"],
+    ids=["default", "smallest", "odd", "many channels", "widest", "coarse samples", "fine samples"],
 )
-def test_c_gives_the_bits_that_numpy_gives(driver: Path, tmp_path: Path, precision: str, shape: dict[str, int]) -> None:
+def test_c_gives_the_bits_that_numpy_gives(driver: Path, tmp_path: Path, precision: str, shape: dict[str, Any]) -> None:
     model = random_model(precision, seed=3, **shape)
     windows = random_windows(model, 8)
     windows[1] *= 1000  # saturates samples and scores
@@ -153,11 +156,32 @@ def test_c_and_python_accept_the_same_of_blobs_with_bytes_changed(driver: Path, 
 )
 @pytest.mark.parametrize("optimised", ["-O0", "-O2", "-Os"])
 def test_it_compiles_without_a_warning(compiler: tuple[str, ...], optimised: str, tmp_path: Path) -> None:
-    compiled(tmp_path / "ec_micro.o", *compiler, optimised, "-c", C_LIBRARY / "ec_micro.c")
+    for source in MICRO:
+        compiled(tmp_path / "object.o", *compiler, optimised, "-Wconversion", "-Wshadow", "-c", source)
+
+
+def test_the_c_header_compiles_and_its_model_opens_with_the_sizes_that_it_states(tmp_path: Path) -> None:
+    model = random_model("int8", width=24, dimensions=8)
+    (tmp_path / "model.h").write_text(c_header(model, blob.write(model)))
+    (tmp_path / "main.c").write_text(
+        """
+        #include "ec_micro.h"
+        #include "model.h"
+        int main(void) {
+            ec_micro m;
+            if (ec_micro_open((const uint8_t *)ec_model_gyro, EC_MODEL_GYRO_BYTES, &m) != EC_OK) return 1;
+            if (ec_micro_scratch_bytes(&m) != EC_MODEL_GYRO_SCRATCH_BYTES) return 2;
+            return m.samples != EC_MODEL_GYRO_SAMPLES || m.channels != EC_MODEL_GYRO_CHANNELS ||
+                   m.dimensions != EC_MODEL_GYRO_DIMENSIONS;
+        }
+        """
+    )
+    program = compiled(tmp_path / "main", "gcc", "-O2", tmp_path / "main.c", *MICRO, "-lm")
+    assert run(program, given=b"") == (0, b"")
 
 
 def test_clang_gives_the_golden_bits_optimised(tmp_path: Path) -> None:
-    sources = (FIRMWARE / "micro_driver.c", C_LIBRARY / "ec_micro.c", "-lm")
+    sources = (FIRMWARE / "micro_driver.c", *MICRO, "-lm")
     fast = compiled(tmp_path / "driver", need("clang"), "-O3", *sources)
     golden = vectors()
     for precision in PRECISIONS:

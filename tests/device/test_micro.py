@@ -114,6 +114,19 @@ def test_another_encoder_is_refused_with_what_can_be_chosen(model: Model, modali
     assert "acoustic" in raised.value.hint
 
 
+@pytest.mark.parametrize(
+    ("change", "got"), [({"frame": (30, 40), "channels": None}, "frames"), ({"origins": ()}, "none")]
+)
+def test_frames_and_a_sensor_without_sketches_are_refused(
+    model: Model, monkeypatch: pytest.MonkeyPatch, change: dict[str, object], got: str
+) -> None:
+    record = model.record("vibration").model_copy(update=change)
+    monkeypatch.setattr(model, "record", lambda modality: record)
+    with pytest.raises(UsageError) as raised:
+        fit_micro(model, "vibration")
+    assert raised.value.got == got
+
+
 def test_an_unknown_sensor_is_refused(model: Model) -> None:
     with pytest.raises(ModelError):
         fit_micro(model, "sonar")

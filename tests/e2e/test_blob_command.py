@@ -48,7 +48,9 @@ def test_without_anything_to_measure_by_it_asks_for_data(device: Device) -> None
 def test_pairs_that_were_kept_back_are_measured_where_no_data_is_given(device: Device, machine: Machine) -> None:
     learned = ("update", "--modality", "acoustic", "--data", machine.new, "--with", "vibration", "--with", "text")
     device(*learned, "--hold-back", "0.2")
-    found = device("blob", "--modality", "acoustic", "--max-loss", "50", "--out", device.folder / "acoustic.ecmm")
+    asked = ("blob", "--modality", "acoustic", "--max-loss", "50", "--out", device.folder / "acoustic.ecmm")
+    assert "was learned from" in device.refused(*asked, "--data", machine.new, code=3)["message"]
+    found = device(*asked)
     assert [loss["partner"] for loss in found["loss"]] == ["vibration", "text"]
     assert found["labels"] == len(blob.read((device.folder / "acoustic.ecmm").read_bytes()).label_names) > 0
 

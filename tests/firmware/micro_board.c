@@ -84,7 +84,7 @@ static void run(void) {
     uint16_t label = 0;
     float cosine = 0;
     ec_status status;
-    uint32_t opened, embedded, named;
+    uint32_t opened, embedded, named, quantised = 0;
     start_count();
     for (uint32_t i = LOOPS; i > 0; i--) __asm__ volatile("" : "+r"(i));
     print_number("loop", counted());
@@ -96,7 +96,9 @@ static void run(void) {
         return;
     }
     if (m.precision == EC_INT8) {
+        start_count();
         for (uint32_t i = 0; i < (uint32_t)m.samples * m.channels; i++) samples[i] = ec_micro_quantise(&m, input[i]);
+        quantised = counted();
         start_count();
         status = ec_micro_embed_i16(&m, samples, scratch, sizeof scratch, embedding.whole);
         embedded = counted();
@@ -111,6 +113,7 @@ static void run(void) {
     }
     named = counted();
     print_number("open", opened);
+    print_number("quantise", quantised);
     print_number("embed", embedded);
     print_number("nearest", named);
     print_number("stack", stack_used());
