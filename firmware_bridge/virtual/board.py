@@ -7,7 +7,8 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from firmware_bridge import messages
+from edge_cmcl.errors import FormatError
+from firmware_bridge import blob, messages
 from firmware_bridge.decoder import StreamDecoder
 from firmware_bridge.frames import MAX_PAYLOAD, Frame, FrameFault, Type, data_frame, encode
 from firmware_bridge.messages import ID_BYTES, NO_SLOT, Answer, State, Status
@@ -20,6 +21,15 @@ FRAME_US = 50_000
 _NO_ID = bytes(ID_BYTES)
 
 
+def is_micro_model(data: bytes) -> bool:
+    """Return whether `data` is a micro model (BLOB.md)."""
+    try:
+        blob.read(data)
+    except FormatError:
+        return False
+    return True
+
+
 class ModelSlots:
     """Where a board keeps its micro model; it outlasts resets.
 
@@ -28,7 +38,7 @@ class ModelSlots:
         is_model: whether bytes are a micro model that it can run.
     """
 
-    def __init__(self, size: int = 1 << 17, is_model: Callable[[bytes], bool] = lambda blob: True) -> None:
+    def __init__(self, size: int = 1 << 17, is_model: Callable[[bytes], bool] = is_micro_model) -> None:
         self.active: bytes | None = None
         self._size = size
         self._is_model = is_model
@@ -84,13 +94,13 @@ class ModelSlots:
             return self._now()
         if len(self._received) != self._coming[1]:
             return Answer(State.RECEIVING, id_, len(self._received))
-        blob, crc = bytes(self._received), self._coming[2]
+        model, crc = bytes(self._received), self._coming[2]
         self._coming, self._received = None, bytearray()
-        if zlib.crc32(blob) != crc:
+        if zlib.crc32(model) != crc:
             return Answer(State.BAD_CRC, id_, 0)
-        if not self._is_model(blob):
+        if not self._is_model(model):
             return Answer(State.BAD_MODEL, id_, 0)
-        self.active = blob
+        self.active = model
         return self._now()
 
 

@@ -22,6 +22,11 @@ from firmware_bridge.virtual.serve import SocketEndpoint
 BLOB = os.urandom(20_000)
 
 
+def anything(data: bytes) -> bool:
+    """A board that runs whatever it is sent."""
+    return True
+
+
 def send(address: str, blob: bytes = BLOB, patience_s: float = 5.0) -> Sent:
     link = KeptLink(open_link(address), lambda: open_link(address))
     try:
@@ -43,7 +48,7 @@ def tcp() -> SocketEndpoint:
 
 
 def test_a_model_arrives_and_is_used_and_is_not_sent_again() -> None:
-    slots = ModelSlots()
+    slots = ModelSlots(is_model=anything)
     with board(tcp(), [ramp(seconds=60)], boot=python_board(Faults(), slots)) as address:
         sent = send(address)
     assert slots.active == BLOB
@@ -63,7 +68,7 @@ def test_a_model_arrives_and_is_used_and_is_not_sent_again() -> None:
     ids=["loss", "noise and repetition", "reboots"],
 )
 def test_a_model_arrives_over_loss_noise_and_reboots(faults: Faults) -> None:
-    slots = ModelSlots()
+    slots = ModelSlots(is_model=anything)
     with board(tcp(), [ramp(seconds=600)], faults, boot=python_board(faults, slots)) as address:
         sent = send(address)
     assert slots.active == BLOB
@@ -71,7 +76,7 @@ def test_a_model_arrives_over_loss_noise_and_reboots(faults: Faults) -> None:
 
 
 def test_a_transfer_that_was_cut_goes_on_where_it_was(tmp_path: Path) -> None:
-    slots, half = ModelSlots(), threading.Event()
+    slots, half = ModelSlots(is_model=anything), threading.Event()
     failed: list[EdgeCmclError | None] = []
     place = tmp_path / "board"
     real = slots.answer
@@ -99,7 +104,7 @@ def test_a_transfer_that_was_cut_goes_on_where_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("slots", "error"),
     [
-        (ModelSlots(size=1000), RefusedError),
+        (ModelSlots(size=1000, is_model=anything), RefusedError),
         (ModelSlots(is_model=lambda blob: False), ModelError),
     ],
 )
@@ -123,7 +128,7 @@ def test_a_firmware_that_does_not_answer_is_told(tmp_path: Path) -> None:
 
 
 def test_a_damaged_model_is_not_used() -> None:
-    slots = ModelSlots()
+    slots = ModelSlots(is_model=anything)
     id_ = b"12345678"
     slots.answer(messages.begin(id_, 4, 12345))
     slots.answer(messages.chunk(id_, 0, b"abcd"))
@@ -134,4 +139,4 @@ def test_a_damaged_model_is_not_used() -> None:
 @pytest.mark.parametrize("payload", [b"", b"\0" * 4, b"\1", messages.begin(bytes(8), 1, 1)[:-1]])
 def test_what_is_no_request_is_told(payload: bytes) -> None:
     with pytest.raises(FrameFault):
-        ModelSlots().answer(payload)
+        ModelSlots(is_model=anything).answer(payload)
