@@ -107,3 +107,45 @@ class Posix:
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+CPUS = {"an385": "Cortex-M3", "an386": "Cortex-M4", "an500": "Cortex-M7"}
+
+
+class Qemu:
+    """An MPS2 board in QEMU, its UART a unix socket in `folder`; ends with the block.
+
+    Args:
+        fast: an instruction takes 1024 ns of device time, which so runs tens of times as fast as ours. For firmware
+            built with SPIN=1.
+    """
+
+    def __init__(self, folder: Path, machine: str, elf: Path, *, fast: bool = True, boot: int = 0) -> None:
+        self.path, self._monitor = folder / "uart", folder / "monitor"
+        self.process = subprocess.Popen(
+            [
+                "qemu-system-arm", "-M", f"mps2-{machine}", "-kernel", elf, "-display", "none",
+                "-serial", f"unix:{self.path},server=on", "-monitor", f"unix:{self._monitor},server=on,wait=off",
+                *(["-icount", "shift=10,sleep=off"] if fast else []),
+                *(["-device", f"loader,addr=0x203FFFF0,data={boot},data-len=4"] if boot else []),
+            ]
+        )  # fmt: skip
+        self.host = Host(self.path)
+
+    def reset(self) -> None:
+        """Reset the board; its flash stays."""
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.connect(str(self._monitor))
+            monitor.recv(4096)
+            monitor.sendall(b"system_reset\n")
+            time.sleep(0.2)
+
+    def __enter__(self) -> Qemu:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.host.socket.close()
+        self.process.kill()
+        self.process.wait()
