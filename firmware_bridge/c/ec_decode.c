@@ -43,6 +43,22 @@ static void take(struct ec_decoder *d, uint8_t byte)
         d->zero = byte != 255;
 }
 
+/* Takes the bytes up to the next COBS code, as far as they are there and there is room: what take() does for one, without its questions. */
+static size_t take_run(struct ec_decoder *d, const uint8_t *bytes, size_t count)
+{
+    size_t room = d->capacity - d->used, allowed = d->limit - d->encoded, most = count < d->left ? count : d->left, run = 0;
+    uint8_t *to = d->packet + d->used;
+
+    most = most < room ? most : room;
+    most = most < allowed ? most : allowed;
+    for (; run < most && bytes[run] != 0; run++)
+        to[run] = bytes[run];
+    d->left = (uint8_t)(d->left - run);
+    d->used += run;
+    d->encoded += run;
+    return run;
+}
+
 static void read_header(const uint8_t *raw, struct ec_header *header)
 {
     *header = (struct ec_header){
@@ -96,13 +112,18 @@ static enum ec_status end_frame(struct ec_decoder *d, struct ec_frame *frame)
 enum ec_status ec_decode(struct ec_decoder *d, const uint8_t **bytes, size_t *count, struct ec_frame *frame)
 {
     while (*count != 0) {
+        size_t run = d->left != 0 && !d->skipping ? take_run(d, *bytes, *count) : 0;
+        *bytes += run;
+        *count -= run;
+        if (run != 0)
+            continue;
         uint8_t byte = *(*bytes)++;
         (*count)--;
-        if (byte == 0) {
-            if (end_frame(d, frame) == EC_OK)
-                return EC_OK;
-        } else if (!d->skipping) {
-            take(d, byte);
+        if (byte != 0) {
+            if (!d->skipping)
+                take(d, byte);
+        } else if (end_frame(d, frame) == EC_OK) {
+            return EC_OK;
         }
     }
     return EC_NOT_YET;

@@ -48,19 +48,37 @@ static void close_block(struct ec_encoder *e)
     write_out(e);
 }
 
+/* Copies bytes up to a zero, the end of the block, or that of the buffer; returns how many. */
+static size_t copy_run(struct ec_encoder *e, const uint8_t *bytes, size_t count)
+{
+    size_t block = FULL_BLOCK - (e->used - e->code), room = e->capacity - e->used, most = count < block ? count : block, run = 0;
+    uint8_t *to = e->buffer + e->used;
+
+    most = most < room ? most : room;
+    for (; run < most && bytes[run] != 0; run++)
+        to[run] = bytes[run];
+    e->used += run;
+    return run;
+}
+
 /* COBS. A zero ends a block and opens the next; a full block opens the next only where another byte follows. */
 static void stuff(struct ec_encoder *e, const uint8_t *bytes, size_t count)
 {
-    for (size_t i = 0; i < count && !e->status; i++) {
+    while (count != 0 && !e->status) {
         if (!e->open)
             open_block(e);
-        if (bytes[i] == 0) {
+        size_t run = e->status ? 0 : copy_run(e, bytes, count);
+        bytes += run;
+        count -= run;
+        if (e->used - e->code == FULL_BLOCK) {
+            close_block(e);
+        } else if (count != 0 && *bytes == 0) {
             close_block(e);
             open_block(e);
-        } else {
-            put(e, bytes[i]);
-            if (e->used - e->code == FULL_BLOCK)
-                close_block(e);
+            bytes++;
+            count--;
+        } else if (count != 0) {
+            e->status = EC_TOO_SMALL;
         }
     }
 }

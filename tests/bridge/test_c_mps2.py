@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from c_board import CPUS, Qemu
-from c_build import make, needs
+from c_build import LIBRARY, PROGRAMS, make, needs, run
 
 from firmware_bridge import messages
 from firmware_bridge.frames import Frame, Type
@@ -68,3 +68,31 @@ def test_the_library_builds_without_a_warning(cc: str) -> None:
 @pytest.mark.parametrize("cpu", ["cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33"])
 def test_the_library_builds_for_every_cortex_m_without_a_warning(cpu: str) -> None:
     assert (make("lib", "arm-none-eabi-gcc", f"{STRICT_ARM} -mcpu={cpu}", "AR=arm-none-eabi-ar") / "libec.a").is_file()
+
+
+def test_the_template_is_a_whole_firmware_once_a_port_is_written(tmp_path: Path) -> None:
+    needs("arm-none-eabi-gcc", "qemu-system-arm")
+    port, template, elf = LIBRARY / "ports" / "mps2", LIBRARY / "ports" / "template", tmp_path / "template.elf"
+    sources = [template / "main.c", PROGRAMS / "template_port.c", port / "board.c", port / "startup.c"]
+    flags = [
+        "-std=c99",
+        "-Wall",
+        "-Wextra",
+        "-pedantic",
+        "-Werror",
+        "-Os",
+        "-mthumb",
+        "-mcpu=cortex-m3",
+        "-DBOARD_SPINS",
+    ]
+    places = [f"-I{LIBRARY}", f"-I{port}", f"-I{template}", f"-T{port / 'mps2.ld'}"]
+    link = ["-nostartfiles", "--specs=nano.specs", "-ffunction-sections", "-Wl,--gc-sections"]
+    run("arm-none-eabi-gcc", *flags, *places, *sources, *sorted(LIBRARY.glob("ec_*.c")), *link, "-lm", "-o", elf)
+    with Qemu(tmp_path, "an385", elf) as board:
+        samples: list[Frame] = []
+        board.host.read(lambda f: f.type == Type.DATA and (samples.append(f) or sum(s.samples for s in samples) > 200))
+        hello = parse_hello(next(f.payload for f in board.host.frames if f.type == Type.HELLO))
+    assert (hello.name, hello.unit, hello.scale, hello.max_payload) == ("acc", "g", 1 / 4096, 256)
+    values = np.concatenate([f.values() for f in samples])
+    np.testing.assert_array_equal(values, [[i, -i, 4096] for i in range(len(values))])
+    assert sum(line.strip() not in ("", "{", "}") for line in (template / "main.c").read_text().splitlines()) < 40
