@@ -12,6 +12,7 @@ from typing import Any
 import cbor2
 import numpy as np
 
+from edge_cmcl.data import pairs_format
 from edge_cmcl.errors import DataError
 from firmware_bridge.frames import DTYPES, MAX_PAYLOAD
 
@@ -21,7 +22,9 @@ MAX_TEXT = 64
 MAX_RATE_HZ = 1e6
 MIN_MAX_PAYLOAD, DEFAULT_MAX_PAYLOAD = 64, 256
 KINDS = ("sensor", "embedding", "label")
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+RESERVED = pairs_format.RESERVED | {"clock"}
+"""Names that mean something else in pairs files or recordings."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,8 @@ def _whole(least: int, most: int) -> Callable[[object], bool]:
 
 _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "name": (
-        lambda value: isinstance(value, str) and _NAME.fullmatch(value) is not None,
-        "1 to 64 of a-z 0-9 _ -, beginning with a letter",
+        lambda value: isinstance(value, str) and _NAME.fullmatch(value) is not None and value not in RESERVED,
+        f"1 to 32 of a-z 0-9 _, beginning with a letter, and none of {', '.join(sorted(RESERVED))}",
     ),
     "unit": (_text(1), f"1 to {MAX_TEXT} printable characters"),
     "scale": (_positive(float(np.finfo(np.float32).max)), "a finite number above 0"),

@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from mcap.exceptions import McapError
 from mcap.reader import NonSeekingReader
-from mcap.records import Channel, Message
+from mcap.records import Channel, Header, Message
+from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, Writer
 from numpy.typing import NDArray
 
@@ -26,6 +27,7 @@ PROFILE = "edge-cmcl"
 CHUNK_BYTES = 64 << 10
 MAX_RECORD_BYTES = 16 << 20
 """Of a record that is read: far more than is ever written, and no more memory than a device has."""
+MAX_HEADER_BYTES = 4096
 COUNTS = "edge-cmcl/counts"
 
 _SCHEMAS = {
@@ -217,7 +219,17 @@ class RecordingFile:
 
 
 # What the library raises for bytes that are no MCAP, or too few of them.
-_DAMAGE = (McapError, ValueError, EOFError, struct.error, RuntimeError, KeyError, MemoryError, UnicodeError)
+_DAMAGE = (
+    McapError,
+    ValueError,
+    OverflowError,
+    EOFError,
+    struct.error,
+    RuntimeError,
+    KeyError,
+    MemoryError,
+    UnicodeError,
+)
 
 
 def _event(path: Path, channel: Channel, message: Message, streams: dict[int, StreamInfo]) -> Event:
@@ -304,11 +316,15 @@ def _text(data: bytes, head: struct.Struct) -> str:
 
 
 def _read_counts(file: BinaryIO) -> dict[str, Any]:
+    """Return the counters at the end of a file; none where that is damaged, for they are only told."""
     file.seek(0, io.SEEK_SET)
-    for record in NonSeekingReader(file, record_size_limit=MAX_RECORD_BYTES).iter_metadata():
-        if record.name == COUNTS:
-            counts = json.loads(record.metadata["json"])
-            return counts if isinstance(counts, dict) else {}
+    try:
+        for record in NonSeekingReader(file, record_size_limit=MAX_RECORD_BYTES).iter_metadata():
+            if record.name == COUNTS:
+                counts = json.loads(record.metadata["json"])
+                return counts if isinstance(counts, dict) else {}
+    except (*_DAMAGE, RecursionError):
+        return {}
     return {}
 
 
@@ -331,3 +347,13 @@ def is_recording(path: Path | str) -> bool:
     """Return whether `path` looks like a recording and not like a pairs file."""
     path = Path(path)
     return path.suffix == ".mcap" or (path.is_dir() and any(path.glob("*.mcap")))
+
+
+def is_ours(path: Path | str) -> bool:
+    """Return whether `path` begins as a recording that edge-cmcl wrote."""
+    try:
+        with Path(path).open("rb") as file:
+            header = next(iter(StreamReader(file, record_size_limit=MAX_HEADER_BYTES).records), None)
+    except (OSError, *_DAMAGE):
+        return False
+    return isinstance(header, Header) and header.profile == PROFILE

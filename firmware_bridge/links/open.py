@@ -57,13 +57,21 @@ def _connect(address: str, target: str | tuple[str, int]) -> socket.socket:
         if isinstance(target, tuple):
             connected = socket.create_connection(target, CONNECT_TIMEOUT_S)
             return _watched(connected)
-        connected = socket.socket(socket.AF_UNIX)
-        connected.connect(target)
-        return connected
+        return _connect_unix(target)
     except OSError as error:
         raise RemoteError(
             f"{address} cannot be reached", expected="something that listens there", got=error.strerror or str(error)
         ) from None
+
+
+def _connect_unix(path: str) -> socket.socket:
+    connected = socket.socket(socket.AF_UNIX)
+    try:
+        connected.connect(path)
+    except OSError:
+        connected.close()
+        raise
+    return connected
 
 
 def _watched(connected: socket.socket) -> socket.socket:

@@ -30,12 +30,12 @@ def test_optional_keys_have_defaults_and_unknown_ones_are_ignored() -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("name", "Gyro"), ("name", ""), ("name", "a" * 65), ("name", 3), ("name", "../x"), ("unit", ""),
-        ("unit", "a\n"), ("unit", "x" * 65), ("scale", 0.0), ("scale", -1.0), ("scale", float("nan")),
-        ("scale", float("inf")), ("scale", True), ("rate", 0), ("rate", 1e7), ("channels", 0), ("channels", 1025),
-        ("channels", 3.0),
-        ("channels", True), ("dtype", 0), ("dtype", 7), ("firmware", "x" * 65), ("kind", "other"), ("kind", 1),
-        ("max_payload", 63), ("max_payload", 4097),
+        ("name", "Gyro"), ("name", ""), ("name", "a" * 33), ("name", "a-b"), ("name", "text"), ("name", "clock"),
+        ("name", 3), ("name", "../x"), ("unit", ""), ("unit", "a\n"), ("unit", "x" * 65), ("scale", 0.0),
+        ("scale", -1.0), ("scale", float("nan")), ("scale", float("inf")), ("scale", True), ("rate", 0), ("rate", 1e7),
+        ("channels", 0), ("channels", 1025), ("channels", 3.0), ("channels", True), ("dtype", 0), ("dtype", 7),
+        ("firmware", "x" * 65),
+        ("kind", "other"), ("kind", 1), ("max_payload", 63), ("max_payload", 4097),
     ],
 )  # fmt: skip
 def test_a_field_that_is_not_allowed_is_named(key: str, value: object) -> None:
