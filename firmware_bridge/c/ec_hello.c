@@ -6,6 +6,7 @@
 
 #include "ec_frame.h"
 
+#define MAX_NAME 32u
 #define MAX_TEXT 64u
 
 /* ---- CBOR (RFC 8949): a map of texts, unsigned integers and doubles is all that HELLO needs. ---- */
@@ -73,17 +74,27 @@ static size_t characters(const char *text)
     return count;
 }
 
+static bool one_of(const char *text, const char *const *words)
+{
+    while (*words && strcmp(text, *words) != 0)
+        words++;
+    return *words != NULL;
+}
+
 static bool name_allowed(const char *name)
 {
+    static const char *const reserved[] = {"clock", "group", "label", "text", "time", "valid", NULL};
     size_t length = strlen(name);
 
-    return length >= 1 && length <= MAX_TEXT && name[0] >= 'a' && name[0] <= 'z' &&
-           strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == length;
+    return length >= 1 && length <= MAX_NAME && name[0] >= 'a' && name[0] <= 'z' &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == length && !one_of(name, reserved);
 }
 
 static bool kind_allowed(const char *kind)
 {
-    return strcmp(kind, "sensor") == 0 || strcmp(kind, "embedding") == 0 || strcmp(kind, "label") == 0;
+    static const char *const kinds[] = {"sensor", "embedding", "label", NULL};
+
+    return one_of(kind, kinds);
 }
 
 static const char *kind_of(const struct ec_hello *hello)

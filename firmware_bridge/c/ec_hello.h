@@ -15,7 +15,7 @@ extern "C" {
 
 /* Texts are UTF-8, of characters that can be printed. */
 struct ec_hello {
-    const char *name;     /* 1 to 64 of a-z 0-9 _ -, beginning with a letter; unique among the streams */
+    const char *name;     /* 1 to 32 of a-z 0-9 _, beginning with a letter; no reserved word of SPEC.md; unique among the streams */
     const char *unit;     /* 1 to 64 characters: unit of raw value x scale */
     double scale;         /* finite, > 0 */
     double rate;          /* samples per second, > 0, at most 1,000,000 */

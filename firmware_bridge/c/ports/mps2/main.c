@@ -68,7 +68,7 @@ static struct window_shape shape = {DATA_NAME, DATA_SAMPLES, DATA_CHANNELS};
 static enum ec_status start_embedding(struct ec_node_config *config)
 {
     const struct ec_hello hello = {
-        DATA_NAME "-embedding", "1", 1, (double)DATA_RATE / DATA_SAMPLES, EMBEDDING_DIMENSIONS, EC_DTYPE_FLOAT32, "ec_mps2 1", "embedding", 0,
+        DATA_NAME "_embedding", "1", 1, (double)DATA_RATE / DATA_SAMPLES, EMBEDDING_DIMENSIONS, EC_DTYPE_FLOAT32, "ec_mps2 1", "embedding", 0,
     };
     struct ec_slots_config slots_config;
 
