@@ -6,14 +6,19 @@ import os
 import socket
 import subprocess
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
 from c_build import make
+from numpy.typing import NDArray
 
+from firmware_bridge import messages
 from firmware_bridge.decoder import StreamDecoder
 from firmware_bridge.frames import Frame, Type, encode
+from firmware_bridge.messages import State
 
 Wanted = Callable[[Frame], bool]
 
@@ -76,6 +81,17 @@ class Host:
         return self.read(lambda frame: frame.type == kind).payload
 
 
+def transfer(host: Host, data: bytes, id_: bytes, stop_at: int | None = None) -> messages.Answer:
+    """Send a micro model, or its beginning up to `stop_at`; return the last answer."""
+    answer = messages.parse_answer(host.ask(Type.ADAPTER, messages.begin(id_, len(data), zlib.crc32(data))))
+    while answer.state == State.RECEIVING and answer.next < (len(data) if stop_at is None else stop_at):
+        part = messages.chunk(id_, answer.next, data[answer.next : answer.next + 1000])
+        answer = messages.parse_answer(host.ask(Type.ADAPTER, part))
+    if answer.state == State.RECEIVING and stop_at is None:
+        answer = messages.parse_answer(host.ask(Type.ADAPTER, messages.commit(id_)))
+    return answer
+
+
 class Posix:
     """The process `ec_posix` on a unix socket in `folder`; ends with the block."""
 
@@ -107,6 +123,23 @@ class Posix:
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+def data_header(name: str, unit: str, rate_hz: float, windows: NDArray[np.float32]) -> str:
+    """Return what ports/mps2 plays: windows (n, T, C) of one sensor, in the recorded unit."""
+    count, samples, channels = windows.shape
+    numbers = ", ".join(f"{value:.9g}f" if value % 1 else f"{value:.1f}f" for value in windows.ravel().tolist())
+    return f"""\
+#define DATA_NAME "{name}"
+#define DATA_UNIT "{unit}"
+#define DATA_SCALE 1.0
+#define DATA_RATE {rate_hz}
+#define DATA_CHANNELS {channels}
+#define DATA_DTYPE EC_DTYPE_FLOAT32
+#define DATA_SAMPLES {samples}
+#define DATA_WINDOWS {count}
+static const float data[] = {{{numbers}}};
+"""
 
 
 CPUS = {"an385": "Cortex-M3", "an386": "Cortex-M4", "an500": "Cortex-M7"}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from c_board import CPUS, Qemu
+from c_board import CPUS, Qemu, data_header, transfer
 from c_build import LIBRARY, PROGRAMS, make, needs, run
+from micro_samples import random_model, random_windows
 
 from firmware_bridge import messages
+from firmware_bridge.blob import write
 from firmware_bridge.frames import Frame, Type
 from firmware_bridge.hello import parse_hello
+from firmware_bridge.messages import State
+from firmware_bridge.micro import embed
 
 STRICT_ARM = "-Os -mthumb -Wconversion"
 
@@ -57,6 +62,46 @@ def test_a_reset_changes_the_boot_id_and_begins_sequences_and_time_anew(tmp_path
     assert again.boot == first.boot + 1
     assert again.sequence == 0
     assert again.time_us < first.time_us
+
+
+@pytest.mark.parametrize(("machine", "precision"), [("an385", "int8"), ("an386", "float32")])
+def test_a_model_goes_down_through_a_reset_and_the_board_embeds_its_windows_as_numpy_does(
+    tmp_path: Path, machine: str, precision: str
+) -> None:
+    model = random_model(precision, width=120, dimensions=256)
+    windows = random_windows(model, 5)
+    data = write(model)
+    id_ = hashlib.sha256(data).digest()[:8]
+    header = tmp_path / "data.h"
+    header.write_text(data_header("gyro", "rad/s", 50, windows))
+    elf = firmware(machine, "SPIN=1", "MICRO=1", f"DATA={header}")
+    with Qemu(tmp_path, machine, elf) as board:
+        host = board.host
+        assert transfer(host, data, id_, stop_at=len(data) // 2).state == State.RECEIVING
+        before = host.frames[-1].boot
+        board.reset()
+        host.read(lambda frame: frame.boot == before + 1)
+        host.send(Type.ADAPTER, messages.query())
+        held = messages.parse_answer(
+            host.read(lambda frame: frame.type == Type.ADAPTER and frame.boot > before).payload
+        )
+        assert held[:2] == (State.RECEIVING, id_)
+        assert len(data) // 2 - 4096 < held.next <= len(data) // 2 + 1040  # whole erase blocks are kept
+        assert transfer(host, data, id_) == (State.ACTIVE, id_, 0)
+        embeddings = [host.read(lambda frame: frame.type == Type.DATA and frame.stream == 2) for _ in windows]
+        kinds = {parse_hello(f.payload).name: parse_hello(f.payload).kind for f in host.frames if f.type == Type.HELLO}
+    assert kinds == {"gyro": "sensor", "gyro_embedding": "embedding"}
+    played = np.concatenate(
+        [f.values() for f in host.frames if f.type == Type.DATA and f.stream == 1 and f.boot > before]
+    )
+    np.testing.assert_array_equal(played, windows.reshape(-1, 3)[: len(played)])
+    found = np.concatenate([frame.values() for frame in embeddings])
+    expected = embed(model, windows)
+    if precision == "int8":
+        expected = expected.astype(np.float32) / np.float32(32767)
+    np.testing.assert_array_equal(found, expected)
+    times = [frame.time_us for frame in embeddings]
+    np.testing.assert_array_equal(np.diff(times), 2_560_000)
 
 
 @pytest.mark.parametrize("cc", ["gcc", "clang"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c_board import Host, Posix
+from c_board import Host, Posix, transfer
 from c_build import make, program, run
 from micro_samples import random_model
 
@@ -158,16 +158,6 @@ def micro_model(seed: int, **shape: int) -> tuple[bytes, bytes]:
 
 
 SMALL = {"width": 12, "dimensions": 64, "labels": 1}
-
-
-def transfer(host: Host, data: bytes, id_: bytes, stop_at: int | None = None) -> messages.Answer:
-    answer = messages.parse_answer(host.ask(Type.ADAPTER, messages.begin(id_, len(data), zlib.crc32(data))))
-    while answer.state == State.RECEIVING and answer.next < (len(data) if stop_at is None else stop_at):
-        part = messages.chunk(id_, answer.next, data[answer.next : answer.next + 1000])
-        answer = messages.parse_answer(host.ask(Type.ADAPTER, part))
-    if answer.state == State.RECEIVING and stop_at is None:
-        answer = messages.parse_answer(host.ask(Type.ADAPTER, messages.commit(id_)))
-    return answer
 
 
 def query(host: Host) -> messages.Answer:
