@@ -81,8 +81,8 @@ static enum ec_status start_embedding(struct ec_node_config *config)
     return status ? status : ec_stream_init(&streams[1], &hello, embedding_ring, sizeof embedding_ring);
 }
 
-/* Embeds one more window, if there is a model, and room; begins anew with every new model. */
-static void embed_next(void)
+/* Embeds one more window, if there is a model, and room; begins anew with every new model. False where there is nothing to do. */
+static bool embed_next(void)
 {
     static float window[DATA_SAMPLES * DATA_CHANNELS], embedding[EMBEDDING_DIMENSIONS];
     static uint8_t model_id[EC_ID_BYTES];
@@ -90,19 +90,27 @@ static void embed_next(void)
     const struct ec_ring *ring = &streams[1].ring;
 
     if (slots.active == EC_NO_SLOT)
-        return;
+        return false;
     if (memcmp(model_id, slots.model.id, EC_ID_BYTES)) {
         memcpy(model_id, slots.model.id, EC_ID_BYTES);
         next = 0;
     }
     if (next == DATA_WINDOWS || ec_ring_count(ring) == ring->places - 1)
-        return;
+        return false;
     for (size_t i = 0; i < sizeof window / sizeof window[0]; i++)
         window[i] = (float)data[next * (sizeof window / sizeof window[0]) + i] * (float)DATA_SCALE;
     /* The time of the window's first sample, in the one pass that the sensor plays. */
     if (embed(&slots, window, embedding) == EC_OK)
         (void)ec_stream_push(&streams[1], embedding, started_us + (uint64_t)((double)next * DATA_SAMPLES * 1e6 / DATA_RATE));
     next++;
+    return true;
+}
+
+#else
+
+static bool embed_next(void)
+{
+    return false;
 }
 
 #endif
@@ -131,10 +139,7 @@ int main(void)
     for (;;) {
         while ((count = board_read(bytes, sizeof bytes, &received_us)) != 0)
             ec_node_receive(&node, bytes, count, received_us);
-#ifdef EC_MICRO
-        embed_next();
-#endif
-        if (ec_node_poll(&node) == EC_NOT_YET)
+        if (ec_node_poll(&node) == EC_NOT_YET && !embed_next()) /* embedding takes long: only when nothing is to be sent */
             board_wait();
     }
 }
