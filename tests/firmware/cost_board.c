@@ -1,5 +1,6 @@
-/* Counts what the library costs on an emulated board: one line "NAME BYTES CYCLES" for each measurement on the UART, then "end".
- * Under `-icount shift=6` an instruction takes 64 ns and a cycle of the timer 40 ns. Built and read by tests/bench/firmware_cost.py. */
+/* Counts what the library costs on an emulated board: one line "NAME BYTES CYCLES" for each measurement on the UART,
+ * then "end". Under `-icount shift=6` an instruction takes 64 ns and a cycle of the timer 40 ns. Built and read by
+ * tests/bench/firmware_cost.py. */
 #include <string.h>
 
 #include "board.h"
@@ -14,12 +15,9 @@ static uint8_t ring[EC_RING_BYTES(SAMPLES, 6)], transmit[EC_TRANSMIT_BYTES(PAYLO
 static const struct ec_header header = {EC_TYPE_DATA, 1, EC_DTYPE_INT16, 7, 9, 123456789, SAMPLES, 3};
 static size_t line_bytes;
 
-void board_sample(void)
-{
-}
+void board_sample(void) {}
 
-static void print(const char *text)
-{
+static void print(const char *text) {
     for (size_t left = strlen(text); left;) {
         size_t taken = board_write(NULL, (const uint8_t *)text, left);
         text += taken;
@@ -27,50 +25,43 @@ static void print(const char *text)
     }
 }
 
-static void print_number(uint32_t value)
-{
+static void print_number(uint32_t value) {
     char digits[12] = {0};
     int at = 11;
 
-    do
-        digits[--at] = (char)('0' + value % 10);
+    do digits[--at] = (char)('0' + value % 10);
     while (value /= 10);
     print(" ");
     print(digits + at);
 }
 
-static void tell(const char *name, uint32_t bytes, uint32_t cycles)
-{
+static void tell(const char *name, uint32_t bytes, uint32_t cycles) {
     print(name);
     print_number(bytes);
     print_number(cycles);
     print("\n");
 }
 
-static enum ec_status swallow(void *user, const uint8_t *bytes, size_t count)
-{
+static enum ec_status swallow(void *user, const uint8_t *bytes, size_t count) {
     (void)user;
     (void)bytes;
     (void)count;
     return EC_OK;
 }
 
-static size_t swallow_line(void *user, const uint8_t *bytes, size_t count)
-{
+static size_t swallow_line(void *user, const uint8_t *bytes, size_t count) {
     (void)user;
     (void)bytes;
     line_bytes += count;
     return count;
 }
 
-static uint64_t still(void *user)
-{
+static uint64_t still(void *user) {
     (void)user;
     return 1;
 }
 
-static size_t encode(const char *name, struct ec_encoder *encoder)
-{
+static size_t encode(const char *name, struct ec_encoder *encoder) {
     uint32_t start = board_cycles();
 
     (void)ec_encode_begin(encoder, &header, PAYLOAD);
@@ -80,8 +71,7 @@ static size_t encode(const char *name, struct ec_encoder *encoder)
     return encoder->used;
 }
 
-static void decode(size_t count)
-{
+static void decode(size_t count) {
     struct ec_decoder decoder;
     struct ec_frame frame;
     const uint8_t *bytes = encoded;
@@ -89,37 +79,33 @@ static void decode(size_t count)
 
     (void)ec_decoder_init(&decoder, packet, sizeof packet);
     start = board_cycles();
-    if (ec_decode(&decoder, &bytes, &count, &frame) == EC_OK)
-        tell("decode", size, board_cycles() - start);
+    if (ec_decode(&decoder, &bytes, &count, &frame) == EC_OK) tell("decode", size, board_cycles() - start);
 }
 
 /* From the interrupt's push to the bytes for the line: a frame of 170 samples. */
-static void node(void)
-{
+static void node(void) {
     static struct ec_stream stream;
     static struct ec_node node;
     const struct ec_hello hello = {"gyro", "rad/s", 1, 1000, 3, EC_DTYPE_INT16, "cost", NULL, 0};
-    const struct ec_node_config config = {swallow_line, still, NULL, 1, 0, &stream, 1, NULL, transmit, sizeof transmit, packet, sizeof packet};
+    const struct ec_node_config config = {swallow_line,    still,  NULL,         1, 0, &stream, 1, NULL, transmit,
+                                          sizeof transmit, packet, sizeof packet};
     uint32_t start;
 
     if (ec_stream_init(&stream, &hello, ring, sizeof ring) || ec_node_init(&node, &config) || ec_node_poll(&node))
         return;
     start = board_cycles();
-    for (uint32_t i = 0; i < SAMPLES; i++)
-        (void)ec_stream_push(&stream, payload + 6 * i, 1000 * i);
+    for (uint32_t i = 0; i < SAMPLES; i++) (void)ec_stream_push(&stream, payload + 6 * i, 1000 * i);
     tell("push", PAYLOAD, board_cycles() - start);
     start = board_cycles();
     line_bytes = 0;
     if (ec_node_poll(&node) == EC_OK && ec_ring_count(&stream.ring) == 0)
         tell("poll", (uint32_t)line_bytes, board_cycles() - start);
     start = board_cycles();
-    for (int i = 0; i < 100; i++)
-        (void)ec_node_poll(&node);
+    for (int i = 0; i < 100; i++) (void)ec_node_poll(&node);
     tell("idle_poll", 100, board_cycles() - start);
 }
 
-int main(void)
-{
+int main(void) {
     static uint8_t block[EC_ENCODER_BLOCK];
     struct ec_encoder encoder;
     uint32_t seed = 1, start;

@@ -18,7 +18,8 @@ uint64_t board_clock_us(void);
 /* Cycles of 25 MHz, wrapping. */
 uint32_t board_cycles(void);
 
-/* Differs after every reset. The word at 0x203FFFF0, which `-device loader` of QEMU can set, is added: for runs that must differ. */
+/* Differs after every reset. The word at 0x203FFFF0, which `-device loader` of QEMU can set, is added: for runs that
+ * must differ. */
 uint32_t board_boot(void);
 
 /* Calls board_sample(), which main.c has, from an interrupt every `cycles` cycles; 0 stops that. */

@@ -1,4 +1,5 @@
-/* What the board streams where no other file is given (`make mps2 DATA=FILE`): two windows of a three-axis ramp. A file of data has these names. */
+/* What the board streams where no other file is given (`make mps2 DATA=FILE`): two windows of a three-axis ramp. A file
+ * of data has these names. */
 #define DATA_NAME "ramp"
 #define DATA_UNIT "g"
 #define DATA_SCALE 0.001

@@ -1,5 +1,5 @@
-/* A sensor on an MPS2 board: plays the windows of a header file at their rate. Built with MICRO=1 it takes a micro model, embeds the same windows with
- * it, and sends the embeddings as a stream of their own. */
+/* A sensor on an MPS2 board: plays the windows of a header file at their rate. Built with MICRO=1 it takes a micro
+ * model, embeds the same windows with it, and sends the embeddings as a stream of their own. */
 #include <string.h>
 
 #include "board.h"
@@ -23,19 +23,16 @@ static struct ec_stream streams[2];
 static struct ec_node node;
 static uint64_t started_us; /* when the first sample was taken */
 
-static uint64_t clock_us(void *user)
-{
+static uint64_t clock_us(void *user) {
     (void)user;
     return board_clock_us();
 }
 
 /* From the interrupt: the next sample of all windows, one after the other; then the sensor is silent. */
-void board_sample(void)
-{
+void board_sample(void) {
     static uint32_t next;
 
-    if (next == 0)
-        started_us = board_clock_us();
+    if (next == 0) started_us = board_clock_us();
     if (next == SAMPLES) {
         board_sample_every(0);
         return;
@@ -44,17 +41,24 @@ void board_sample(void)
     next++;
 }
 
-static struct ec_node_config configuration(void)
-{
+static struct ec_node_config configuration(void) {
     return (struct ec_node_config){
-        .write = board_write, .clock_us = clock_us, .boot = board_boot(), .delay_us = 50000, .streams = streams, .stream_count = 1,
-        .transmit = transmit, .transmit_bytes = sizeof transmit, .receive = receive, .receive_bytes = sizeof receive,
+        .write = board_write,
+        .clock_us = clock_us,
+        .boot = board_boot(),
+        .delay_us = 50000,
+        .streams = streams,
+        .stream_count = 1,
+        .transmit = transmit,
+        .transmit_bytes = sizeof transmit,
+        .receive = receive,
+        .receive_bytes = sizeof receive,
     };
 }
 
-static enum ec_status start_sensor(void)
-{
-    const struct ec_hello hello = {DATA_NAME, DATA_UNIT, DATA_SCALE, DATA_RATE, DATA_CHANNELS, DATA_DTYPE, "ec_mps2 1", "sensor", 0};
+static enum ec_status start_sensor(void) {
+    const struct ec_hello hello = {DATA_NAME,  DATA_UNIT,   DATA_SCALE, DATA_RATE, DATA_CHANNELS,
+                                   DATA_DTYPE, "ec_mps2 1", "sensor",   0};
 
     return ec_stream_init(&streams[0], &hello, sample_ring, sizeof sample_ring);
 }
@@ -65,10 +69,17 @@ static uint8_t embedding_ring[EC_RING_BYTES(3, EMBEDDING_DIMENSIONS * 4)];
 static struct ec_slots slots;
 static struct window_shape shape = {DATA_NAME, DATA_SAMPLES, DATA_CHANNELS};
 
-static enum ec_status start_embedding(struct ec_node_config *config)
-{
+static enum ec_status start_embedding(struct ec_node_config *config) {
     const struct ec_hello hello = {
-        DATA_NAME "_embedding", "1", 1, (double)DATA_RATE / DATA_SAMPLES, EMBEDDING_DIMENSIONS, EC_DTYPE_FLOAT32, "ec_mps2 1", "embedding", 0,
+        DATA_NAME "_embedding",
+        "1",
+        1,
+        (double)DATA_RATE / DATA_SAMPLES,
+        EMBEDDING_DIMENSIONS,
+        EC_DTYPE_FLOAT32,
+        "ec_mps2 1",
+        "embedding",
+        0,
     };
     struct ec_slots_config slots_config;
 
@@ -81,42 +92,39 @@ static enum ec_status start_embedding(struct ec_node_config *config)
     return status ? status : ec_stream_init(&streams[1], &hello, embedding_ring, sizeof embedding_ring);
 }
 
-/* Embeds one more window, if there is a model, and room; begins anew with every new model. False where there is nothing to do. */
-static bool embed_next(void)
-{
+/* Embeds one more window, if there is a model, and room; begins anew with every new model. False where there is nothing
+ * to do. */
+static bool embed_next(void) {
     static float window[DATA_SAMPLES * DATA_CHANNELS], embedding[EMBEDDING_DIMENSIONS];
     static uint8_t model_id[EC_ID_BYTES];
     static uint32_t next;
     const struct ec_ring *ring = &streams[1].ring;
 
-    if (slots.active == EC_NO_SLOT)
-        return false;
+    if (slots.active == EC_NO_SLOT) return false;
     if (memcmp(model_id, slots.model.id, EC_ID_BYTES)) {
         memcpy(model_id, slots.model.id, EC_ID_BYTES);
         next = 0;
     }
-    if (next == DATA_WINDOWS || ec_ring_count(ring) == ring->places - 1)
-        return false;
+    if (next == DATA_WINDOWS || ec_ring_count(ring) == ring->places - 1) return false;
     for (size_t i = 0; i < sizeof window / sizeof window[0]; i++)
         window[i] = (float)data[next * (sizeof window / sizeof window[0]) + i] * (float)DATA_SCALE;
     /* The time of the window's first sample, in the one pass that the sensor plays. */
     if (embed(&slots, window, embedding) == EC_OK)
-        (void)ec_stream_push(&streams[1], embedding, started_us + (uint64_t)((double)next * DATA_SAMPLES * 1e6 / DATA_RATE));
+        (void)ec_stream_push(&streams[1], embedding,
+                             started_us + (uint64_t)((double)next * DATA_SAMPLES * 1e6 / DATA_RATE));
     next++;
     return true;
 }
 
 #else
 
-static bool embed_next(void)
-{
+static bool embed_next(void) {
     return false;
 }
 
 #endif
 
-static enum ec_status start(void)
-{
+static enum ec_status start(void) {
     struct ec_node_config config = configuration();
     enum ec_status status = start_sensor();
 
@@ -126,20 +134,18 @@ static enum ec_status start(void)
     return status ? status : ec_node_init(&node, &config);
 }
 
-int main(void)
-{
+int main(void) {
     uint8_t bytes[256];
     uint64_t received_us;
     size_t count;
 
     board_start();
-    if (start())
-        return 1;
+    if (start()) return 1;
     board_sample_every((uint32_t)(BOARD_HZ / (double)DATA_RATE));
     for (;;) {
         while ((count = board_read(bytes, sizeof bytes, &received_us)) != 0)
             ec_node_receive(&node, bytes, count, received_us);
-        if (ec_node_poll(&node) == EC_NOT_YET && !embed_next()) /* embedding takes long: only when nothing is to be sent */
-            board_wait();
+        /* Embedding takes long: only when nothing is to be sent. */
+        if (ec_node_poll(&node) == EC_NOT_YET && !embed_next()) board_wait();
     }
 }

@@ -1,4 +1,5 @@
-/* From reset to main(), for any Cortex-M: the vector table, the data that has initial values, the floating-point unit. */
+/* From reset to main(), for any Cortex-M: the vector table, the data that has initial values, the floating-point unit.
+ */
 #include <stdint.h>
 #include <string.h>
 
@@ -9,14 +10,12 @@ void uart_received(void);
 void sample_tick(void);
 
 /* What nobody handles stops here, where a debugger finds it. */
-static void stop(void)
-{
+static void stop(void) {
     for (;;)
         ;
 }
 
-void reset(void)
-{
+void reset(void) {
 #if defined(__ARM_FP)
     *(volatile uint32_t *)0xE000ED88 |= 0xFu << 20; /* CPACR: coprocessors 10 and 11, the FPU, are on */
     __asm volatile("dsb\nisb" ::: "memory");

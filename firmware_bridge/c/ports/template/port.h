@@ -1,4 +1,5 @@
-/* What a board must give to main.c: write these in a port.c of your own. PORTING.md says in which order, and how to test each. */
+/* What a board must give to main.c: write these in a port.c of your own. PORTING.md says in which order, and how to
+ * test each. */
 #ifndef PORT_H
 #define PORT_H
 
