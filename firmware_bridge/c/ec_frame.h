@@ -17,7 +17,8 @@ extern "C" {
 #define EC_CRC_BYTES 4u
 #define EC_MAX_PAYLOAD 4096u
 
-/* Sizes for a payload of at most `payload` bytes: of a packet (header, payload, CRC), and of its encoding with the delimiter. */
+/* Sizes for a payload of at most `payload` bytes: of a packet (header, payload, CRC), and of its encoding with the
+ * delimiter. */
 #define EC_PACKET_BYTES(payload) (EC_HEADER_BYTES + (payload) + EC_CRC_BYTES)
 #define EC_ENCODED_BYTES(payload) (EC_PACKET_BYTES(payload) + (EC_PACKET_BYTES(payload) + 253u) / 254u + 1u)
 
@@ -54,11 +55,11 @@ struct ec_encoder {
     size_t capacity;
     ec_write write; /* NULL: the whole frame stays in `buffer` */
     void *user;
-    size_t used;   /* bytes in `buffer` */
-    size_t code;   /* index of the open block's code byte */
-    bool open;     /* whether a block is open */
-    uint32_t crc;  /* of what came so far */
-    size_t wanted; /* bytes of payload still to come */
+    size_t used;           /* bytes in `buffer` */
+    size_t code;           /* index of the open block's code byte */
+    bool open;             /* whether a block is open */
+    uint32_t crc;          /* of what came so far */
+    size_t wanted;         /* bytes of payload still to come */
     enum ec_status status; /* the first failure, which stays */
 };
 
@@ -74,8 +75,8 @@ enum ec_status ec_encode_begin(struct ec_encoder *encoder, const struct ec_heade
 /* Adds `count` bytes of payload. EC_BAD_ARGUMENT: more than were announced. */
 enum ec_status ec_encode_payload(struct ec_encoder *encoder, const uint8_t *bytes, size_t count);
 
-/* Ends the frame. Without `write` the bytes 0 to `used` - 1 of `buffer` are it, with its delimiter. EC_TOO_SMALL: they did not fit;
- * EC_BAD_ARGUMENT: less payload than announced; or what `write` returned. */
+/* Ends the frame. Without `write` the bytes 0 to `used` - 1 of `buffer` are it, with its delimiter. EC_TOO_SMALL: they
+ * did not fit; EC_BAD_ARGUMENT: less payload than announced; or what `write` returned. */
 enum ec_status ec_encode_end(struct ec_encoder *encoder);
 
 /* ---- Decoder: bytes in, from anywhere in a stream, and frames out. ---- */
@@ -104,10 +105,13 @@ struct ec_frame {
     size_t size;
 };
 
-/* `packet` has EC_PACKET_BYTES(longest payload that is taken) bytes, at least EC_PACKET_BYTES(0); longer frames are dropped. */
+/* `packet` has EC_PACKET_BYTES(longest payload that is taken) bytes, at least EC_PACKET_BYTES(0); longer frames are
+ * dropped. */
 enum ec_status ec_decoder_init(struct ec_decoder *decoder, uint8_t *packet, size_t capacity);
 
-/* Takes bytes until a frame is whole: EC_OK, and `bytes` and `count` are behind its delimiter; or EC_NOT_YET, and all are taken.
+/* Takes bytes until a frame is whole: EC_OK, and `bytes` and `count` are behind its delimiter; or EC_NOT_YET, and all
+ * are taken.
+ *
  *     while (ec_decode(&decoder, &bytes, &count, &frame) == EC_OK) use(&frame); */
 enum ec_status ec_decode(struct ec_decoder *decoder, const uint8_t **bytes, size_t *count, struct ec_frame *frame);
 

@@ -6,6 +6,7 @@
 
 #include "ec_frame.h"
 
+#define MAX_NAME 32u
 #define MAX_TEXT 64u
 
 /* ---- CBOR (RFC 8949): a map of texts, unsigned integers and doubles is all that HELLO needs. ---- */
@@ -18,8 +19,7 @@ struct writer {
     bool full;
 };
 
-static void put(struct writer *w, const void *bytes, size_t count)
-{
+static void put(struct writer *w, const void *bytes, size_t count) {
     if (count > w->capacity - w->used) {
         w->full = true;
         return;
@@ -29,8 +29,7 @@ static void put(struct writer *w, const void *bytes, size_t count)
 }
 
 /* Shortest form; nothing in a HELLO is above 65535. */
-static void put_head(struct writer *w, enum major major, size_t value)
-{
+static void put_head(struct writer *w, enum major major, size_t value) {
     uint8_t top = (uint8_t)(major << 5);
     uint8_t wide[3] = {(uint8_t)(top | 25), (uint8_t)(value >> 8), (uint8_t)value};
     uint8_t byte[2] = {(uint8_t)(top | 24), (uint8_t)value};
@@ -44,14 +43,12 @@ static void put_head(struct writer *w, enum major major, size_t value)
         put(w, &direct, 1);
 }
 
-static void put_text(struct writer *w, const char *text)
-{
+static void put_text(struct writer *w, const char *text) {
     put_head(w, TEXT, strlen(text));
     put(w, text, strlen(text));
 }
 
-static void put_double(struct writer *w, double value)
-{
+static void put_double(struct writer *w, double value) {
     uint8_t raw[9] = {0xFB};
     uint64_t bits;
 
@@ -64,36 +61,38 @@ static void put_double(struct writer *w, double value)
 /* ---- What SPEC.md allows: a host would refuse anything else, long after the firmware was flashed. ---- */
 
 /* Characters of a UTF-8 text: bytes that do not continue one. More than MAX_TEXT + 1 are not counted. */
-static size_t characters(const char *text)
-{
+static size_t characters(const char *text) {
     size_t count = 0;
 
-    for (; *text && count <= MAX_TEXT; text++)
-        count += ((unsigned char)*text & 0xC0) != 0x80;
+    for (; *text && count <= MAX_TEXT; text++) count += ((unsigned char)*text & 0xC0) != 0x80;
     return count;
 }
 
-static bool name_allowed(const char *name)
-{
+static bool one_of(const char *text, const char *const *words) {
+    while (*words && strcmp(text, *words) != 0) words++;
+    return *words != NULL;
+}
+
+static bool name_allowed(const char *name) {
+    static const char *const reserved[] = {"clock", "group", "label", "text", "time", "valid", NULL};
     size_t length = strlen(name);
 
-    return length >= 1 && length <= MAX_TEXT && name[0] >= 'a' && name[0] <= 'z' &&
-           strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") == length;
+    return length >= 1 && length <= MAX_NAME && name[0] >= 'a' && name[0] <= 'z' &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == length && !one_of(name, reserved);
 }
 
-static bool kind_allowed(const char *kind)
-{
-    return strcmp(kind, "sensor") == 0 || strcmp(kind, "embedding") == 0 || strcmp(kind, "label") == 0;
+static bool kind_allowed(const char *kind) {
+    static const char *const kinds[] = {"sensor", "embedding", "label", NULL};
+
+    return one_of(kind, kinds);
 }
 
-static const char *kind_of(const struct ec_hello *hello)
-{
+static const char *kind_of(const struct ec_hello *hello) {
     return hello->kind ? hello->kind : "sensor";
 }
 
 /* Comparisons are written so that NaN fails them. FLT_MAX, because a host computes with float32. */
-static bool allowed(const struct ec_hello *h)
-{
+static bool allowed(const struct ec_hello *h) {
     size_t sample = h->channels * ec_dtype_bytes(h->dtype);
 
     return h->name && h->unit && h->firmware && name_allowed(h->name) && characters(h->unit) >= 1 &&
@@ -103,12 +102,10 @@ static bool allowed(const struct ec_hello *h)
            h->max_payload <= EC_MAX_PAYLOAD;
 }
 
-enum ec_status ec_hello_encode(const struct ec_hello *hello, uint8_t *out, size_t capacity, size_t *size)
-{
+enum ec_status ec_hello_encode(const struct ec_hello *hello, uint8_t *out, size_t capacity, size_t *size) {
     struct writer w = {out, capacity < EC_HELLO_MAX_BYTES ? capacity : EC_HELLO_MAX_BYTES, 0, false};
 
-    if (!allowed(hello))
-        return EC_BAD_ARGUMENT;
+    if (!allowed(hello)) return EC_BAD_ARGUMENT;
     put_head(&w, MAP, 9);
     put_text(&w, "name");
     put_text(&w, hello->name);

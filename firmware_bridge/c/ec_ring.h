@@ -1,5 +1,6 @@
-/* A ring buffer of samples between one producer (an interrupt) and one consumer (the main loop), without locks: each side writes
- * its own index only, and publishes it after what it stands for. Samples are whole, or dropped and counted. */
+/* A ring buffer of samples between one producer (an interrupt) and one consumer (the main loop), without locks: each
+ * side writes its own index only, and publishes it after what it stands for. Samples are whole, or dropped and counted.
+ */
 #ifndef EC_RING_H
 #define EC_RING_H
 
@@ -12,7 +13,8 @@
 extern "C" {
 #endif
 
-/* Bytes of a buffer that holds `samples` samples of `bytes` bytes: each with 8 bytes of time, and one place that stays free. */
+/* Bytes of a buffer that holds `samples` samples of `bytes` bytes: each with 8 bytes of time, and one place that stays
+ * free. */
 #define EC_RING_BYTES(samples, bytes) (((samples) + 1u) * ((bytes) + 8u))
 
 struct ec_ring {

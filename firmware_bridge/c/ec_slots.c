@@ -15,16 +15,14 @@ enum op { BEGIN = 1, CHUNK, COMMIT, QUERY, ANSWER };
 
 /* ---- Answers ---- */
 
-static void put_answer(uint8_t *answer, enum ec_state state, const uint8_t *id, uint32_t next)
-{
+static void put_answer(uint8_t *answer, enum ec_state state, const uint8_t *id, uint32_t next) {
     ec_put32(answer, ANSWER);
     ec_put32(answer + 4, state);
     memcpy(answer + 8, id, EC_ID_BYTES);
     ec_put32(answer + 16, next);
 }
 
-static void answer_state(const struct ec_slots *s, uint8_t *answer)
-{
+static void answer_state(const struct ec_slots *s, uint8_t *answer) {
     static const uint8_t none[EC_ID_BYTES];
 
     if (s->receiving)
@@ -36,21 +34,18 @@ static void answer_state(const struct ec_slots *s, uint8_t *answer)
 }
 
 /* Ends what is under way; a repeated request is told the same again. */
-static void refuse(struct ec_slots *s, enum ec_state state, const uint8_t *id, uint8_t *answer)
-{
+static void refuse(struct ec_slots *s, enum ec_state state, const uint8_t *id, uint8_t *answer) {
     s->receiving = false;
     s->refusal = state;
     memcpy(s->refused, id, EC_ID_BYTES);
     put_answer(answer, state, id, 0);
 }
 
-static bool under_way(const struct ec_slots *s, const uint8_t *id)
-{
+static bool under_way(const struct ec_slots *s, const uint8_t *id) {
     return s->receiving && memcmp(s->coming.id, id, EC_ID_BYTES) == 0;
 }
 
-static void answer_stranger(const struct ec_slots *s, const uint8_t *id, uint8_t *answer)
-{
+static void answer_stranger(const struct ec_slots *s, const uint8_t *id, uint8_t *answer) {
     if (!s->receiving && s->refusal != EC_STATE_RECEIVING && memcmp(s->refused, id, EC_ID_BYTES) == 0)
         put_answer(answer, s->refusal, id, 0);
     else
@@ -59,15 +54,13 @@ static void answer_stranger(const struct ec_slots *s, const uint8_t *id, uint8_t
 
 /* ---- Requests ---- */
 
-static bool same_model(const struct ec_record *a, const struct ec_record *b)
-{
+static bool same_model(const struct ec_record *a, const struct ec_record *b) {
     return memcmp(a->id, b->id, EC_ID_BYTES) == 0 && a->size == b->size && a->crc == b->crc;
 }
 
-/* Goes on with what a slot holds of the wanted model: after a reset, or after the host had begun another one. With fewer than two free
- * switch records it would end where it could not be used. */
-static bool resumed(struct ec_slots *s, const struct ec_record *wanted)
-{
+/* Goes on with what a slot holds of the wanted model: after a reset, or after the host had begun another one. With
+ * fewer than two free switch records it would end where it could not be used. */
+static bool resumed(struct ec_slots *s, const struct ec_record *wanted) {
     struct ec_record held;
 
     for (uint8_t slot = 0; slot < 2; slot++) {
@@ -80,12 +73,10 @@ static bool resumed(struct ec_slots *s, const struct ec_record *wanted)
     return false;
 }
 
-static enum ec_status begin_anew(struct ec_slots *s, const struct ec_record *wanted)
-{
+static enum ec_status begin_anew(struct ec_slots *s, const struct ec_record *wanted) {
     uint8_t slot = s->active == 0 ? 1 : 0;
 
-    if (ec_slots_settle(s) || ec_slot_begin(s, slot, wanted))
-        return EC_FLASH;
+    if (ec_slots_settle(s) || ec_slot_begin(s, slot, wanted)) return EC_FLASH;
     s->receiving = true;
     s->target = slot;
     s->coming = *wanted;
@@ -93,8 +84,7 @@ static enum ec_status begin_anew(struct ec_slots *s, const struct ec_record *wan
     return EC_OK;
 }
 
-static void begin(struct ec_slots *s, const struct ec_record *wanted, uint8_t *answer)
-{
+static void begin(struct ec_slots *s, const struct ec_record *wanted, uint8_t *answer) {
     bool goes_on = s->receiving && same_model(&s->coming, wanted);
 
     s->refusal = EC_STATE_RECEIVING;
@@ -113,46 +103,40 @@ static void begin(struct ec_slots *s, const struct ec_record *wanted, uint8_t *a
     answer_state(s, answer);
 }
 
-/* Programs the unit that ends at `next`, filled up with 0xFF at the end of the model. A block is erased right before its first unit.
- * Records and marks use the same buffer: they are written only when no part of a unit waits in it. */
-static enum ec_status program_unit(struct ec_slots *s)
-{
+/* Programs the unit that ends at `next`, filled up with 0xFF at the end of the model. A block is erased right before
+ * its first unit. Records and marks use the same buffer: they are written only when no part of a unit waits in it. */
+static enum ec_status program_unit(struct ec_slots *s) {
     const struct ec_slots_config *c = &s->config;
     uint32_t unit = c->flash.program_bytes, start = (s->next - 1) / unit * unit, filled = s->next - start;
     uint32_t address = c->data[s->target] + start;
 
     memset(c->unit + filled, 0xFF, unit - filled);
-    if (start % c->erase_bytes == 0 && c->flash.erase(c->flash.user, address))
-        return EC_FLASH;
-    if (c->flash.program(c->flash.user, address, c->unit))
-        return EC_FLASH;
-    if (s->next % s->stride == 0 || s->next == s->coming.size)
-        return ec_slot_mark(s, s->target, s->next);
+    if (start % c->erase_bytes == 0 && c->flash.erase(c->flash.user, address)) return EC_FLASH;
+    if (c->flash.program(c->flash.user, address, c->unit)) return EC_FLASH;
+    if (s->next % s->stride == 0 || s->next == s->coming.size) return ec_slot_mark(s, s->target, s->next);
     return EC_OK;
 }
 
-static enum ec_status take(struct ec_slots *s, const uint8_t *bytes, size_t count)
-{
+static enum ec_status take(struct ec_slots *s, const uint8_t *bytes, size_t count) {
     uint32_t unit = s->config.flash.program_bytes;
     enum ec_status status = EC_OK;
 
     for (size_t i = 0; i < count && !status; i++) {
         s->config.unit[s->next % unit] = bytes[i];
         s->next++;
-        if (s->next % unit == 0 || s->next == s->coming.size)
-            status = program_unit(s);
+        if (s->next % unit == 0 || s->next == s->coming.size) status = program_unit(s);
     }
     return status;
 }
 
-static void chunk(struct ec_slots *s, const uint8_t *request, size_t size, uint8_t *answer)
-{
+static void chunk(struct ec_slots *s, const uint8_t *request, size_t size, uint8_t *answer) {
     const uint8_t *id = request + ID_AT;
     size_t count = size - CHUNK_BYTES;
 
     if (!under_way(s, id)) {
         answer_stranger(s, id, answer);
-    } else if (ec_get32(request + 12) == s->next && count <= s->coming.size - s->next && take(s, request + CHUNK_BYTES, count)) {
+    } else if (ec_get32(request + 12) == s->next && count <= s->coming.size - s->next &&
+               take(s, request + CHUNK_BYTES, count)) {
         refuse(s, EC_STATE_FLASH, id, answer);
     } else {
         answer_state(s, answer);
@@ -160,8 +144,7 @@ static void chunk(struct ec_slots *s, const uint8_t *request, size_t size, uint8
 }
 
 /* All is in flash. First it is checked there, then one record makes it the model in use. */
-static enum ec_state switch_over(struct ec_slots *s)
-{
+static enum ec_state switch_over(struct ec_slots *s) {
     struct ec_record record = s->coming;
     enum ec_status status = ec_slots_runnable(s, s->target, &record);
 
@@ -170,8 +153,7 @@ static enum ec_state switch_over(struct ec_slots *s)
         return status == EC_BAD_CRC ? EC_STATE_BAD_CRC : EC_STATE_BAD_MODEL;
     }
     record.counter = s->counter + 1;
-    if (ec_slot_switch(s, s->target, &record))
-        return EC_STATE_FLASH;
+    if (ec_slot_switch(s, s->target, &record)) return EC_STATE_FLASH;
     s->counter = record.counter;
     s->active = s->target;
     s->model = record;
@@ -181,8 +163,7 @@ static enum ec_state switch_over(struct ec_slots *s)
     return EC_STATE_ACTIVE;
 }
 
-static void commit(struct ec_slots *s, const uint8_t *id, uint8_t *answer)
-{
+static void commit(struct ec_slots *s, const uint8_t *id, uint8_t *answer) {
     if (!under_way(s, id)) {
         answer_stranger(s, id, answer);
         return;
@@ -194,8 +175,8 @@ static void commit(struct ec_slots *s, const uint8_t *id, uint8_t *answer)
         refuse(s, state, id, answer);
 }
 
-enum ec_status ec_slots_request(struct ec_slots *s, const uint8_t *request, size_t size, uint8_t answer[EC_ANSWER_BYTES])
-{
+enum ec_status ec_slots_request(struct ec_slots *s, const uint8_t *request, size_t size,
+                                uint8_t answer[EC_ANSWER_BYTES]) {
     struct ec_record wanted = {0};
     uint8_t op = size >= QUERY_BYTES ? request[0] : 0;
 
@@ -216,10 +197,8 @@ enum ec_status ec_slots_request(struct ec_slots *s, const uint8_t *request, size
     return EC_OK;
 }
 
-enum ec_status ec_slots_model(const struct ec_slots *s, uint32_t *address, uint32_t *size)
-{
-    if (s->active == EC_NO_SLOT)
-        return EC_NOT_YET;
+enum ec_status ec_slots_model(const struct ec_slots *s, uint32_t *address, uint32_t *size) {
+    if (s->active == EC_NO_SLOT) return EC_NOT_YET;
     *address = s->config.data[s->active];
     *size = s->model.size;
     return EC_OK;

@@ -40,8 +40,9 @@ enum ec_status ec_slot_check(const struct ec_slots *slots, uint8_t slot, const s
 /* EC_OK where the data of a slot is the model of `record`, and the firmware runs it. */
 enum ec_status ec_slots_runnable(const struct ec_slots *slots, uint8_t slot, const struct ec_record *record);
 
-/* Writes another switch record of the model in use, unless that was done since power came. A record that power tore may read well today
- * and badly tomorrow, so nothing of the other slot may be erased before. No free place: it was read well at so many starts that it is not torn. */
+/* Writes another switch record of the model in use, unless that was done since power came. A record that power tore may
+ * read well today and badly tomorrow, so nothing of the other slot may be erased before. No free place: it was read
+ * well at so many starts that it is not torn. */
 enum ec_status ec_slots_settle(struct ec_slots *slots);
 
 /* Goes on with the model of `record` where the marks of a slot say that it stands. */

@@ -14,8 +14,8 @@ extern "C" {
 #define EC_PING_BYTES 12u
 #define EC_PONG_BYTES 20u
 
-/* Writes into `pong` the answer to the payload of a TIME frame whose delimiter came at `received_us` of the device clock.
- * EC_BAD_ARGUMENT: the payload is no ping. */
+/* Writes into `pong` the answer to the payload of a TIME frame whose delimiter came at `received_us` of the device
+ * clock. EC_BAD_ARGUMENT: the payload is no ping. */
 enum ec_status ec_time_answer(const uint8_t *ping, size_t size, uint64_t received_us, uint8_t pong[EC_PONG_BYTES]);
 
 #ifdef __cplusplus

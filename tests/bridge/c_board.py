@@ -6,14 +6,19 @@ import os
 import socket
 import subprocess
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
 from c_build import make
+from numpy.typing import NDArray
 
+from firmware_bridge import messages
 from firmware_bridge.decoder import StreamDecoder
 from firmware_bridge.frames import Frame, Type, encode
+from firmware_bridge.messages import State
 
 Wanted = Callable[[Frame], bool]
 
@@ -76,6 +81,17 @@ class Host:
         return self.read(lambda frame: frame.type == kind).payload
 
 
+def transfer(host: Host, data: bytes, id_: bytes, stop_at: int | None = None) -> messages.Answer:
+    """Send a micro model, or its beginning up to `stop_at`; return the last answer."""
+    answer = messages.parse_answer(host.ask(Type.ADAPTER, messages.begin(id_, len(data), zlib.crc32(data))))
+    while answer.state == State.RECEIVING and answer.next < (len(data) if stop_at is None else stop_at):
+        part = messages.chunk(id_, answer.next, data[answer.next : answer.next + 1000])
+        answer = messages.parse_answer(host.ask(Type.ADAPTER, part))
+    if answer.state == State.RECEIVING and stop_at is None:
+        answer = messages.parse_answer(host.ask(Type.ADAPTER, messages.commit(id_)))
+    return answer
+
+
 class Posix:
     """The process `ec_posix` on a unix socket in `folder`; ends with the block."""
 
@@ -107,3 +123,62 @@ class Posix:
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+def data_header(name: str, unit: str, rate_hz: float, windows: NDArray[np.float32]) -> str:
+    """Return what ports/mps2 plays: windows (n, T, C) of one sensor, in the recorded unit."""
+    count, samples, channels = windows.shape
+    numbers = ", ".join(f"{value:.9g}f" if value % 1 else f"{value:.1f}f" for value in windows.ravel().tolist())
+    return f"""\
+#define DATA_NAME "{name}"
+#define DATA_UNIT "{unit}"
+#define DATA_SCALE 1.0
+#define DATA_RATE {rate_hz}
+#define DATA_CHANNELS {channels}
+#define DATA_DTYPE EC_DTYPE_FLOAT32
+#define DATA_SAMPLES {samples}
+#define DATA_WINDOWS {count}
+static const float data[] = {{{numbers}}};
+"""
+
+
+CPUS = {"an385": "Cortex-M3", "an386": "Cortex-M4", "an500": "Cortex-M7"}
+
+
+class Qemu:
+    """An MPS2 board in QEMU, its UART a unix socket in `folder`; ends with the block.
+
+    Args:
+        fast: an instruction takes 1024 ns of device time, which so runs tens of times as fast as ours. For firmware
+            built with SPIN=1.
+    """
+
+    def __init__(self, folder: Path, machine: str, elf: Path, *, fast: bool = True, boot: int = 0) -> None:
+        self.path, self._monitor = folder / "uart", folder / "monitor"
+        self.process = subprocess.Popen(
+            [
+                "qemu-system-arm", "-M", f"mps2-{machine}", "-kernel", elf, "-display", "none",
+                "-serial", f"unix:{self.path},server=on", "-monitor", f"unix:{self._monitor},server=on,wait=off",
+                *(["-icount", "shift=10,sleep=off"] if fast else []),
+                *(["-device", f"loader,addr=0x203FFFF0,data={boot},data-len=4"] if boot else []),
+            ]
+        )  # fmt: skip
+        self.host = Host(self.path)
+
+    def reset(self) -> None:
+        """Reset the board; its flash stays."""
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.connect(str(self._monitor))
+            monitor.recv(4096)
+            monitor.sendall(b"system_reset\n")
+            time.sleep(0.2)
+
+    def __enter__(self) -> Qemu:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.host.socket.close()
+        self.process.kill()
+        self.process.wait()

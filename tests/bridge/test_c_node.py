@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c_board import Host, Posix
+from c_board import Host, Posix, transfer
 from c_build import make, program, run
+from micro_samples import random_model
 
 from firmware_bridge import messages
+from firmware_bridge.blob import write
 from firmware_bridge.decoder import StreamDecoder
 from firmware_bridge.frames import DTYPES, Frame, Type, data_frame, encode
 from firmware_bridge.hello import parse_hello
@@ -149,21 +151,13 @@ def test_status_counts_what_a_host_sent_and_nobody_can_use(tmp_path: Path) -> No
     assert status.sent == frame.sequence
 
 
-def blob(size: int, seed: int) -> tuple[bytes, bytes]:
-    """Return what looks like a micro model, and its id."""
-    data = bytearray(np.random.RandomState(seed).bytes(size))
-    data[:12] = b"ECMM" + data[4:8] + size.to_bytes(4, "little")
-    return bytes(data), hashlib.sha256(data).digest()[:8]
+def micro_model(seed: int, **shape: int) -> tuple[bytes, bytes]:
+    """Return a micro model of the gyro, 86 kB where no shape is given, and its id."""
+    data = write(random_model("int8", seed=seed, **shape))
+    return data, hashlib.sha256(data).digest()[:8]
 
 
-def transfer(host: Host, data: bytes, id_: bytes, stop_at: int | None = None) -> messages.Answer:
-    answer = messages.parse_answer(host.ask(Type.ADAPTER, messages.begin(id_, len(data), zlib.crc32(data))))
-    while answer.state == State.RECEIVING and answer.next < (len(data) if stop_at is None else stop_at):
-        part = messages.chunk(id_, answer.next, data[answer.next : answer.next + 1000])
-        answer = messages.parse_answer(host.ask(Type.ADAPTER, part))
-    if answer.state == State.RECEIVING and stop_at is None:
-        answer = messages.parse_answer(host.ask(Type.ADAPTER, messages.commit(id_)))
-    return answer
+SMALL = {"width": 12, "dimensions": 64, "labels": 1}
 
 
 def query(host: Host) -> messages.Answer:
@@ -171,7 +165,7 @@ def query(host: Host) -> messages.Answer:
 
 
 def test_a_model_goes_down_through_a_reset_and_is_in_use_after_another(tmp_path: Path) -> None:
-    (data, id_), flash = blob(60_000, 1), ("--flash", str(tmp_path / "flash"), "--stream", GYRO)
+    (data, id_), flash = micro_model(1), ("--flash", str(tmp_path / "flash"), "--stream", GYRO)
     with Posix(tmp_path, *flash) as board:
         host = board.host()
         assert query(host) == (State.NONE, bytes(8), 0)
@@ -188,7 +182,7 @@ def test_a_model_goes_down_through_a_reset_and_is_in_use_after_another(tmp_path:
         host = board.host()
         assert query(host) == (State.ACTIVE, id_, 0)
         assert transfer(host, data, id_) == (State.ACTIVE, id_, 0)
-        newer, newer_id = blob(50_000, 2)
+        newer, newer_id = micro_model(2)
         assert transfer(host, newer, newer_id) == (State.ACTIVE, newer_id, 0)
         # The one before is still there: to go back to it takes no chunk.
         answer = messages.parse_answer(host.ask(Type.ADAPTER, messages.begin(id_, len(data), zlib.crc32(data))))
@@ -197,7 +191,8 @@ def test_a_model_goes_down_through_a_reset_and_is_in_use_after_another(tmp_path:
 
 
 def test_lost_repeated_and_wrong_chunks_are_answered_with_what_is_wanted(tmp_path: Path) -> None:
-    data, id_ = blob(5000, 3)
+    data, id_ = micro_model(3, **SMALL)
+    size = len(data)
     with Posix(tmp_path, "--flash", str(tmp_path / "flash"), "--stream", GYRO) as board:
         host = board.host()
 
@@ -205,20 +200,21 @@ def test_lost_repeated_and_wrong_chunks_are_answered_with_what_is_wanted(tmp_pat
             return messages.parse_answer(host.ask(Type.ADAPTER, payload))
 
         assert ask(messages.chunk(id_, 0, data[:100])) == (State.NONE, bytes(8), 0)
-        assert ask(messages.begin(id_, len(data), zlib.crc32(data))) == (State.RECEIVING, id_, 0)
+        assert ask(messages.begin(id_, size, zlib.crc32(data))) == (State.RECEIVING, id_, 0)
         assert ask(messages.chunk(id_, 0, data[:100])).next == 100
         assert ask(messages.chunk(id_, 0, data[:100])).next == 100
         assert ask(messages.chunk(id_, 300, data[300:400])).next == 100
         assert ask(messages.chunk(bytes(8), 100, data[100:200])) == (State.RECEIVING, id_, 100)
         assert ask(messages.commit(id_)) == (State.RECEIVING, id_, 100)
-        assert ask(messages.begin(id_, len(data), zlib.crc32(data))).next == 100
-        assert ask(messages.chunk(id_, 100, data[100:1000] + bytes(100))).next == 1100
-        beyond = ask(messages.chunk(id_, 1100, data[1100:2100]))
-        while beyond.next < 4900:
-            beyond = ask(messages.chunk(id_, beyond.next, data[beyond.next : beyond.next + 200]))
-        assert ask(messages.chunk(id_, 4900, bytes(101))).next == 4900
-        assert ask(messages.chunk(id_, 4900, data[4900:])).next == 5000
-        # A hundred bytes were wrong: refused, and refused again, until it begins anew.
+        assert ask(messages.begin(id_, size, zlib.crc32(data))).next == 100
+        assert ask(messages.chunk(id_, 100, b"wrong")).next == 105
+        for offset in range(105, size - 50, 200):
+            assert (
+                ask(messages.chunk(id_, offset, data[offset : min(offset + 200, size - 50)])).state == State.RECEIVING
+            )
+        assert ask(messages.chunk(id_, size - 50, bytes(51))).next == size - 50
+        assert ask(messages.chunk(id_, size - 50, data[-50:])).next == size
+        # Five bytes were wrong: refused, and refused again, until it begins anew.
         assert ask(messages.commit(id_)) == (State.BAD_CRC, id_, 0)
         assert ask(messages.commit(id_)) == (State.BAD_CRC, id_, 0)
         assert query(host) == (State.NONE, bytes(8), 0)
@@ -227,12 +223,13 @@ def test_lost_repeated_and_wrong_chunks_are_answered_with_what_is_wanted(tmp_pat
 
 
 def test_what_is_no_model_or_too_large_is_refused_and_the_old_one_stays(tmp_path: Path) -> None:
-    (data, id_), flash = blob(3000, 4), ("--flash", str(tmp_path / "flash"), "--stream", GYRO)
-    no_model = b"x" * 3000
+    (data, id_), flash = micro_model(4, **SMALL), ("--flash", str(tmp_path / "flash"), "--stream", GYRO)
+    other_shape, other_id = micro_model(5, channels=2, **SMALL)
     with Posix(tmp_path, *flash) as board:
         host = board.host()
         assert transfer(host, data, id_) == (State.ACTIVE, id_, 0)
-        assert transfer(host, no_model, b"nomodel.") == (State.BAD_MODEL, b"nomodel.", 0)
+        assert transfer(host, b"x" * 3000, b"nomodel.") == (State.BAD_MODEL, b"nomodel.", 0)
+        assert transfer(host, other_shape, other_id) == (State.BAD_MODEL, other_id, 0)
         assert query(host) == (State.ACTIVE, id_, 0)
         large = messages.begin(b"too.much", 256 * 1024 + 1, 0)
         assert messages.parse_answer(host.ask(Type.ADAPTER, large)) == (State.TOO_LARGE, b"too.much", 0)

@@ -5,26 +5,24 @@
 
 #include "ec_node.h"
 
-#define DEMAND(holds) \
-    do { \
-        if (!(holds)) { \
-            printf("line %d: not " #holds "\n", __LINE__); \
-            exit(1); \
-        } \
+#define DEMAND(holds)                                                                                                  \
+    do {                                                                                                               \
+        if (!(holds)) {                                                                                                \
+            printf("line %d: not " #holds "\n", __LINE__);                                                             \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
     } while (0)
 
 static uint64_t now;
 static size_t line_room, line_bytes;
 static struct ec_decoder host; /* at the end of the line */
 
-static uint64_t clock_us(void *user)
-{
+static uint64_t clock_us(void *user) {
     (void)user;
     return now;
 }
 
-static size_t write_line(void *user, const uint8_t *bytes, size_t count)
-{
+static size_t write_line(void *user, const uint8_t *bytes, size_t count) {
     size_t taken = count < line_room ? count : line_room;
     struct ec_frame frame;
 
@@ -40,19 +38,18 @@ static const struct ec_hello gyro = {"gyro", "rad/s", 1, 100, 3, EC_DTYPE_INT16,
 static uint8_t rings[2][EC_RING_BYTES(10, 6)];
 static struct ec_stream streams[2];
 
-static struct ec_node_config good(void)
-{
+static struct ec_node_config good(void) {
     static uint8_t transmit[EC_TRANSMIT_BYTES(160)], receive[EC_PACKET_BYTES(64)];
     struct ec_hello other = gyro;
 
     other.name = "acc";
     DEMAND(ec_stream_init(&streams[0], &gyro, rings[0], sizeof rings[0]) == EC_OK);
     DEMAND(ec_stream_init(&streams[1], &other, rings[1], sizeof rings[1]) == EC_OK);
-    return (struct ec_node_config){write_line, clock_us, NULL, 1, 50000, streams, 2, NULL, transmit, sizeof transmit, receive, sizeof receive};
+    return (struct ec_node_config){write_line,      clock_us, NULL,          1, 50000, streams, 2, NULL, transmit,
+                                   sizeof transmit, receive,  sizeof receive};
 }
 
-static void refuses(void)
-{
+static void refuses(void) {
     struct ec_node_config c = good();
     struct ec_node node;
     struct ec_stream stream;
@@ -78,8 +75,7 @@ static void refuses(void)
 }
 
 /* Every length of a ring holds exactly that many samples, and says so when one more comes. */
-static void rings_hold_what_they_say(void)
-{
+static void rings_hold_what_they_say(void) {
     static uint8_t buffer[EC_RING_BYTES(9, 3)];
     struct ec_ring ring;
     uint64_t time;
@@ -87,8 +83,7 @@ static void rings_hold_what_they_say(void)
     for (uint32_t places = 1; places <= 9; places++) {
         DEMAND(ec_ring_init(&ring, buffer, EC_RING_BYTES(places, 3), 3) == EC_OK);
         for (uint32_t round = 0, next = 0; round < 25; round++) {
-            for (uint32_t i = 0; i < places; i++)
-                DEMAND(ec_ring_push(&ring, "abc", next++) == EC_OK);
+            for (uint32_t i = 0; i < places; i++) DEMAND(ec_ring_push(&ring, "abc", next++) == EC_OK);
             DEMAND(ec_ring_push(&ring, "abc", 0) == EC_FULL && ec_ring_dropped(&ring) == round + 1);
             DEMAND(ec_ring_count(&ring) == places);
             DEMAND(memcmp(ec_ring_at(&ring, places - 1, &time), "abc", 3) == 0 && time == next - 1);
@@ -99,8 +94,7 @@ static void rings_hold_what_they_say(void)
 }
 
 /* A line that takes one byte at a time, or none: nothing is lost, and poll never waits. */
-static void slow_line(void)
-{
+static void slow_line(void) {
     struct ec_node_config c = good();
     struct ec_node node;
     int16_t sample[3] = {1, 2, 3};
@@ -122,8 +116,7 @@ static void slow_line(void)
     DEMAND(host.counters.frames == 3 && ec_unusable(&host.counters) == 0);
 }
 
-int main(void)
-{
+int main(void) {
     refuses();
     rings_hold_what_they_say();
     slow_line();

@@ -1,7 +1,12 @@
-/* Cuts the power at calls that change flash, while a micro model is replaced, and looks at each start whether a valid model is in use.
- *     slots_power GEOMETRY SEED STEP [CUT]     every STEPth call; CUT: only this one; prints {"calls", "cuts", "starts"}
- * The flash is emulated with all that NOR flash may do when power fails: a prefix of a unit is programmed, the byte after it is garbage, and the
- * torn bits may read differently at each start, or not at all; a torn erase leaves any mixture. It aborts where the library programs what is not erased. */
+/* Cuts the power at calls that change flash, while a micro model is replaced, and looks at each start whether a valid
+ * model is in use.
+ *
+ *     slots_power GEOMETRY SEED STEP [CUT]
+ *         every STEPth call; CUT: only this one; prints {"calls", "cuts", "starts"}
+ *
+ * The flash is emulated with all that NOR flash may do when power fails: a prefix of a unit is programmed, the byte
+ * after it is garbage, and the torn bits may read differently at each start, or not at all; a torn erase leaves any
+ * mixture. It aborts where the library programs what is not erased. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,14 +22,15 @@
 enum style { NOTHING_DONE, PREFIX, GARBAGE, WEAK, UNREADABLE, ALL_DONE, STYLES };
 
 static struct chip {
-    uint8_t bytes[FLASH_MAX], before[FLASH_MAX], after[FLASH_MAX]; /* what reads; what was, and what was to be, where torn */
+    uint8_t bytes[FLASH_MAX], before[FLASH_MAX],
+        after[FLASH_MAX]; /* what reads; what was, and what was to be, where torn */
     uint8_t torn[FLASH_MAX];
     uint32_t size, unit, header_bytes, erase_bytes, header_end; /* headers lie before `header_end` */
-    uint32_t calls, cut_at; /* the `cut_at`th call from now on is cut; 0: none */
+    uint32_t calls, cut_at;                                     /* the `cut_at`th call from now on is cut; 0: none */
     enum style style;
     uint32_t torn_from, torn_to; /* torn bytes lie between */
-    int dead; /* no power: everything fails until the next start */
-    int failing; /* the cut call fails, but power stays */
+    int dead;                    /* no power: everything fails until the next start */
+    int failing;                 /* the cut call fails, but power stays */
 } chip;
 
 static uint8_t installed[FLASH_MAX];
@@ -38,52 +44,43 @@ static uint32_t draw(void) /* xorshift32 (G. Marsaglia, 2003) */
     return seed;
 }
 
-static void demand(int holds, const char *what)
-{
+static void demand(int holds, const char *what) {
     if (!holds) {
         printf("%s (cut at call %u, style %d)\n", what, chip.cut_at, chip.style);
         exit(1);
     }
 }
 
-static enum ec_status chip_read(void *user, uint32_t address, uint8_t *bytes, uint32_t count)
-{
+static enum ec_status chip_read(void *user, uint32_t address, uint8_t *bytes, uint32_t count) {
     (void)user;
     demand(address + count <= chip.size, "read outside of the flash");
-    if (chip.dead)
-        return EC_FLASH;
+    if (chip.dead) return EC_FLASH;
     for (uint32_t i = 0; i < count; i++)
-        if (chip.torn[address + i] == UNREADABLE)
-            return EC_FLASH;
+        if (chip.torn[address + i] == UNREADABLE) return EC_FLASH;
     memcpy(bytes, chip.bytes + address, count);
     return EC_OK;
 }
 
 /* Puts the torn bytes of one unit as they may read: as before, as was wanted, or of each bit either. */
-static void waver(uint32_t at)
-{
+static void waver(uint32_t at) {
     uint32_t how = draw() % 4;
 
     for (uint32_t i = at; i < at + chip.unit; i++) {
         uint8_t mask = how == 0 ? 0 : how == 1 ? 0xFF : (uint8_t)draw();
-        if (chip.torn[i])
-            chip.bytes[i] = (uint8_t)((chip.before[i] & ~mask) | (chip.after[i] & mask));
+        if (chip.torn[i]) chip.bytes[i] = (uint8_t)((chip.before[i] & ~mask) | (chip.after[i] & mask));
     }
 }
 
 /* Marks what was to be changed as torn. */
-static void tear(uint32_t address, uint32_t count)
-{
+static void tear(uint32_t address, uint32_t count) {
     memset(chip.torn + address, chip.style, count);
     chip.torn_from = address < chip.torn_from ? address : chip.torn_from;
     chip.torn_to = address + count > chip.torn_to ? address + count : chip.torn_to;
-    for (uint32_t i = 0; i < count; i += chip.unit)
-        waver(address + i);
+    for (uint32_t i = 0; i < count; i += chip.unit) waver(address + i);
 }
 
 /* Changes `count` bytes to `after`, as far as power lasts. */
-static enum ec_status change(uint32_t address, uint32_t count)
-{
+static enum ec_status change(uint32_t address, uint32_t count) {
     uint32_t done = count;
 
     memcpy(chip.before + address, chip.bytes + address, count);
@@ -93,46 +90,38 @@ static enum ec_status change(uint32_t address, uint32_t count)
     }
     memcpy(chip.bytes + address, chip.after + address, done);
     memset(chip.torn + address, 0, done);
-    if (chip.calls != chip.cut_at)
-        return EC_OK;
+    if (chip.calls != chip.cut_at) return EC_OK;
     if (chip.style == GARBAGE && done < count) /* bits that nobody wanted changed, too */
         chip.bytes[address + done] &= (uint8_t)draw();
-    if (chip.style == WEAK || chip.style == UNREADABLE)
-        tear(address, count);
+    if (chip.style == WEAK || chip.style == UNREADABLE) tear(address, count);
     return EC_FLASH;
 }
 
-static enum ec_status chip_program(void *user, uint32_t address, const uint8_t *unit)
-{
+static enum ec_status chip_program(void *user, uint32_t address, const uint8_t *unit) {
     (void)user;
     demand(address % chip.unit == 0 && address + chip.unit <= chip.size, "a unit was programmed that is none");
-    if (chip.dead)
-        return EC_FLASH;
+    if (chip.dead) return EC_FLASH;
     for (uint32_t i = 0; i < chip.unit; i++)
         demand(chip.bytes[address + i] == 0xFF && chip.torn[address + i] != UNREADABLE, "a unit was programmed twice");
     memcpy(chip.after + address, unit, chip.unit);
     return change(address, chip.unit);
 }
 
-static enum ec_status chip_erase(void *user, uint32_t address)
-{
+static enum ec_status chip_erase(void *user, uint32_t address) {
     uint32_t block = address < chip.header_end ? chip.header_bytes : chip.erase_bytes;
 
     (void)user;
     demand((address < chip.header_end ? address : address - chip.header_end) % block == 0, "half a block was erased");
-    if (chip.dead)
-        return EC_FLASH;
+    if (chip.dead) return EC_FLASH;
     memset(chip.after + address, 0xFF, block);
     return change(address, block);
 }
 
 /* Power comes: torn bits read as they like. */
-static void power_on(void)
-{
+static void power_on(void) {
     chip.dead = 0;
     for (uint32_t i = chip.torn_from; i < chip.torn_to; i += chip.unit)
-        if (chip.torn[i] == WEAK)
-            waver(i);
+        if (chip.torn[i] == WEAK) waver(i);
 }
 
 /* ---- The firmware and its host ---- */
@@ -143,7 +132,7 @@ static const struct geometry {
     {8, 2048, 2048, 16384, 5003},    /* STM32L4, G4: double words */
     {256, 4096, 4096, 65536, 12000}, /* pages of a QSPI chip, RP2040: several blocks to a mark */
     {1, 512, 512, 4096, 1024},       /* bytes; the model ends with a block */
-    {32, 1024, 8192, 131072, 9001}, /* STM32H7: flash words; small header blocks */
+    {32, 1024, 8192, 131072, 9001},  /* STM32H7: flash words; small header blocks */
 };
 
 static struct ec_slots_config config;
@@ -158,35 +147,31 @@ struct model {
 static struct model models[3];
 
 /* Stands for ec_micro: a model begins with 0x4D, and says its size. */
-static enum ec_status validate(void *user, uint32_t address, uint32_t size)
-{
+static enum ec_status validate(void *user, uint32_t address, uint32_t size) {
     uint8_t head[5];
 
     (void)user;
-    return chip_read(NULL, address, head, sizeof head) || head[0] != 0x4D || ec_get32(head + 1) != size ? EC_BAD_MODEL : EC_OK;
+    return chip_read(NULL, address, head, sizeof head) || head[0] != 0x4D || ec_get32(head + 1) != size ? EC_BAD_MODEL
+                                                                                                        : EC_OK;
 }
 
-static void make_model(struct model *m, uint8_t name, uint32_t size)
-{
+static void make_model(struct model *m, uint8_t name, uint32_t size) {
     m->size = size;
-    for (uint32_t i = 0; i < size; i++)
-        m->bytes[i] = (uint8_t)(draw() % 5 ? draw() : 0xFF);
+    for (uint32_t i = 0; i < size; i++) m->bytes[i] = (uint8_t)(draw() % 5 ? draw() : 0xFF);
     m->bytes[0] = 0x4D;
     ec_put32(m->bytes + 1, size);
     memset(m->id, name, EC_ID_BYTES);
 }
 
 /* Starts the firmware; returns the number of the model in use, which must be whole, or 9 where there is none. */
-static unsigned start(void)
-{
+static unsigned start(void) {
     uint32_t address, size;
 
     starts++;
     power_on();
     memset(unit_buffer, 0xA5, sizeof unit_buffer);
     demand(ec_slots_open(&slots, &config) == EC_OK, "the slots cannot be opened");
-    if (ec_slots_model(&slots, &address, &size))
-        return 9;
+    if (ec_slots_model(&slots, &address, &size)) return 9;
     for (unsigned i = 0; i < 3; i++)
         if (memcmp(models[i].id, slots.model.id, EC_ID_BYTES) == 0) {
             demand(size == models[i].size, "the model in use has another size");
@@ -202,8 +187,7 @@ struct reply {
     uint8_t id[EC_ID_BYTES];
 };
 
-static struct reply request(const uint8_t *payload, size_t size)
-{
+static struct reply request(const uint8_t *payload, size_t size) {
     uint8_t answer[EC_ANSWER_BYTES];
     struct reply reply;
 
@@ -214,9 +198,9 @@ static struct reply request(const uint8_t *payload, size_t size)
     return reply;
 }
 
-/* The host: sends from where the firmware wants it, now and then twice or a wrong part; returns whether the model was answered to be in use. */
-static int transfer(const struct model *m)
-{
+/* The host: sends from where the firmware wants it, now and then twice or a wrong part; returns whether the model was
+ * answered to be in use. */
+static int transfer(const struct model *m) {
     uint8_t payload[16 + 700] = {1};
     struct reply reply;
 
@@ -235,16 +219,15 @@ static int transfer(const struct model *m)
             acknowledged = reply.next;
             reply = request(payload, 16 + count);
         }
-        demand(reply.state != EC_STATE_RECEIVING || memcmp(reply.id, m->id, EC_ID_BYTES) == 0, "another model is under way");
+        demand(reply.state != EC_STATE_RECEIVING || memcmp(reply.id, m->id, EC_ID_BYTES) == 0,
+               "another model is under way");
     }
     payload[0] = 3;
-    if (!chip.dead && reply.state == EC_STATE_RECEIVING)
-        reply = request(payload, 12);
+    if (!chip.dead && reply.state == EC_STATE_RECEIVING) reply = request(payload, 12);
     return !chip.dead && reply.state == EC_STATE_ACTIVE && memcmp(reply.id, m->id, EC_ID_BYTES) == 0;
 }
 
-static void power_off(void)
-{
+static void power_off(void) {
     chip.calls = chip.cut_at = 0;
     chip.torn_from = chip.size;
     chip.torn_to = 0;
@@ -252,8 +235,7 @@ static void power_off(void)
 }
 
 /* A new board: models 0 and 1 are installed, 1 is in use, and what comes overwrites 0. */
-static void build(const struct geometry *g)
-{
+static void build(const struct geometry *g) {
     uint32_t header_end = 2 * g->header_bytes;
 
     chip.size = header_end + 2 * g->data_bytes;
@@ -280,8 +262,7 @@ static void build(const struct geometry *g)
 }
 
 /* The new board again, on which model 1 is in use. */
-static void fresh(void)
-{
+static void fresh(void) {
     memcpy(chip.bytes, installed, chip.size);
     power_off();
     chip.dead = 0;
@@ -290,9 +271,9 @@ static void fresh(void)
 
 /* ---- What is tried ---- */
 
-/* Cuts at call `cut`, and in two of three runs again soon after; each time it starts a few times, then the host goes on. */
-static void cut_once(uint32_t cut, enum style style, int failing)
-{
+/* Cuts at call `cut`, and in two of three runs again soon after; each time it starts a few times, then the host goes
+ * on. */
+static void cut_once(uint32_t cut, enum style style, int failing) {
     fresh();
     chip.cut_at = cut;
     chip.style = style;
@@ -300,31 +281,32 @@ static void cut_once(uint32_t cut, enum style style, int failing)
     acknowledged = 0;
     int in_use = transfer(&models[2]);
     if (start() == 1 && acknowledged) /* what was acknowledged is not sent again, but for a part of it */
-        demand(slots.receiving && slots.next >= acknowledged / slots.stride * slots.stride, "a transfer does not go on");
+        demand(slots.receiving && slots.next >= acknowledged / slots.stride * slots.stride,
+               "a transfer does not go on");
     for (unsigned again = 0; again < 2; again++) {
         for (unsigned i = 0; i < 3; i++) {
             unsigned model = start();
-            demand(model == 2 || (model == 1 && !in_use), in_use ? "a model that was answered to be in use is not" : "no valid model is in use");
+            demand(model == 2 || (model == 1 && !in_use),
+                   in_use ? "a model that was answered to be in use is not" : "no valid model is in use");
         }
         chip.calls = 0;
         chip.cut_at = draw() % 3 ? 1 + draw() % (again ? 12 : cut + 8) : 0;
         /* The other model in between, at times: what is under way is left, and held. */
-        if (draw() % 4 == 0 && !in_use)
-            (void)transfer(&models[1]);
+        if (draw() % 4 == 0 && !in_use) (void)transfer(&models[1]);
         in_use = transfer(&models[2]) || in_use;
     }
     chip.cut_at = 0;
     unsigned model = start();
     demand(model == 2 || (model == 1 && !in_use), "after a second cut no valid model is in use");
-    /* A torn mark that reads differently at each start may vouch for data that is being written again: COMMIT finds out, and the next is anew. */
+    /* A torn mark that reads differently at each start may vouch for data that is being written again: COMMIT finds
+     * out, and the next is anew. */
     demand(transfer(&models[2]) || transfer(&models[2]), "a transfer cannot be completed after a cut");
-    for (unsigned i = 0; i < 3; i++)
-        demand(start() == 2, "a model that was switched to is not in use");
+    for (unsigned i = 0; i < 3; i++) demand(start() == 2, "a model that was switched to is not in use");
 }
 
-/* The weak record of a switch read well; then the old slot is overwritten: whatever it reads as later, a model must be in use. */
-static void cut_and_replace(uint32_t cut)
-{
+/* The weak record of a switch read well; then the old slot is overwritten: whatever it reads as later, a model must be
+ * in use. */
+static void cut_and_replace(uint32_t cut) {
     fresh();
     chip.cut_at = cut;
     chip.style = WEAK;
@@ -333,8 +315,7 @@ static void cut_and_replace(uint32_t cut)
     chip.calls = 0;
     chip.cut_at = draw() % 2 ? 1 + draw() % 4 : 0; /* power fails again, when a start makes the switch certain */
     unsigned model = start();
-    if (chip.dead)
-        model = start();
+    if (chip.dead) model = start();
     chip.calls = 0;
     chip.cut_at = 1 + draw() % 30;
     (void)transfer(&models[model == 2 ? 0 : 2]); /* 0, of which no slot holds anything: the other slot is erased */
@@ -342,8 +323,7 @@ static void cut_and_replace(uint32_t cut)
         demand(start() != 9, "no valid model is in use after the other slot was overwritten");
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     const struct geometry *g = &geometries[atoi(argv[1]) % 4];
     uint32_t first_seed = (uint32_t)atoi(argv[2]) * 2654435761u + 1, step = (uint32_t)atoi(argv[3]);
     uint32_t only = argc > 4 ? (uint32_t)atoi(argv[4]) : 0, calls, cuts = 0;
@@ -363,8 +343,7 @@ int main(int argc, char **argv)
             cut_once(cut, (enum style)style, 0);
             cut_once(cut, (enum style)style, 1);
         }
-        for (unsigned i = 0; i < (calls - cut < 10 ? 2 + 1000 / step : 2); i++, cuts++)
-            cut_and_replace(cut);
+        for (unsigned i = 0; i < (calls - cut < 10 ? 2 + 1000 / step : 2); i++, cuts++) cut_and_replace(cut);
     }
     printf("{\"calls\": %u, \"cuts\": %u, \"starts\": %u}\n", calls, cuts, starts);
     return 0;

@@ -14,8 +14,8 @@ void fail(const char *format, ...);
 /* ---- link.c: one connection at a time, on a unix socket, TCP, a pseudo terminal, or stdin and stdout. ---- */
 
 struct link {
-    int listener; /* -1: none */
-    int in, out;  /* -1: nobody is connected */
+    int listener;  /* -1: none */
+    int in, out;   /* -1: nobody is connected */
     bool terminal; /* a pseudo terminal, which is there even when nobody has it open */
     bool ended;    /* stdin ended, or a client left: nothing more comes over this connection */
 };
@@ -38,11 +38,11 @@ size_t link_write(struct link *link, const uint8_t *bytes, size_t count);
 
 struct source {
     struct ec_hello hello;
-    char *data;        /* path of raw samples; NULL: a sine of another phase in each channel */
-    uint8_t *samples;  /* of the file */
-    uint64_t count;    /* of the file, or of samples to make; UINT64_MAX: without end */
-    uint64_t next;     /* sample */
-    bool loop;         /* the file begins again at its end */
+    char *data;       /* path of raw samples; NULL: a sine of another phase in each channel */
+    uint8_t *samples; /* of the file */
+    uint64_t count;   /* of the file, or of samples to make; UINT64_MAX: without end */
+    uint64_t next;    /* sample */
+    bool loop;        /* the file begins again at its end */
     size_t sample_bytes;
 };
 
