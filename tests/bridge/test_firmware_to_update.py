@@ -34,9 +34,10 @@ from firmware_bridge import blob
 from firmware_bridge.decoder import StreamDecoder
 from firmware_bridge.frames import Type
 from firmware_bridge.hello import Hello
-from firmware_bridge.links import Link, open_link
+from firmware_bridge.links import KeptLink, Link, open_link
 from firmware_bridge.micro import embed
 from firmware_bridge.recorder import Recorded, Recorder, Settings
+from firmware_bridge.sending import Sender, Sent
 from firmware_bridge.virtual.board import Board, ModelSlots
 from firmware_bridge.virtual.serve import SocketEndpoint
 from firmware_bridge.virtual.signals import Signal
@@ -286,12 +287,13 @@ def test_firmware_teaches_a_device_its_sensor_and_gets_a_model_of_it(
     assert min(alike.values()) > 0.9
     assert from_recording >= original - 2
     assert not (tmp_path / "r").exists()
-    models(device, motions, tmp_path)
 
 
-def models(device: Device, motions: Motions, folder: Path) -> None:
-    """Send a model of each precision down, with a reset in the middle; compare what the board embeds with it."""
-    gyro = motions.windows(motions.test, "gyro")
+def test_a_model_of_the_sensor_goes_down_through_a_reset_and_the_board_embeds_as_numpy_does(
+    motions: Motions, bundle: Path, tmp_path: Path
+) -> None:
+    device, folder, gyro = Device(bundle, tmp_path), tmp_path, motions.windows(motions.test, "gyro")
+    device.taught(motions.train, motions.test)
     elf, scale = firmware(folder, gyro)
     played = (np.round(gyro / scale) * np.float32(scale)).astype(np.float32)
     device.command("embed", motions.test, "--modality", "acc", "--out", folder / "acc.safetensors")
@@ -301,11 +303,21 @@ def models(device: Device, motions: Motions, folder: Path) -> None:
     for precision in ("float32", "int8"):
         file = folder / f"{precision}.ecmm"
         made = device.command(
-            "blob", "--modality", "gyro", "--precision", precision, "--out", file, "--data", motions.test
+            "blob",
+            "--modality",
+            "gyro",
+            "--precision",
+            precision,
+            "--out",
+            file,
+            "--data",
+            motions.test,
+            "--max-loss",
+            "8",
         )
         with emulated(folder / precision, elf) as board:
             board.tell("cont")
-            sent = interrupted_send(device, board, file)
+            sent = interrupted_send(board, file.read_bytes())
             device.command(
                 "record", board.address, "--out", folder / f"r-{precision}", "--seconds", "60", "--min-free", "1"
             )
@@ -316,7 +328,7 @@ def models(device: Device, motions: Motions, folder: Path) -> None:
         away = np.abs(found[: len(expected) - first] - expected[first : first + len(found)])
         told[precision] = {
             "embeddings": len(found), "difference": float(away.max()), "bytes": len(file.read_bytes()),
-            "recall_at_10": round(recall_at_10(expected, full["acc"]), 2), "sent_bytes": sent["sent_bytes"],
+            "recall_at_10": round(recall_at_10(expected, full["acc"]), 2), "sent_bytes": sent.sent_bytes,
             "loss": made.get("loss"),
         }  # fmt: skip
         assert len(found) > 50
@@ -324,16 +336,22 @@ def models(device: Device, motions: Motions, folder: Path) -> None:
     print(json.dumps(told, default=str))
 
 
-def interrupted_send(device: Device, board: Emulated, file: Path) -> dict[str, Any]:
-    """Send `file` to the board, which is reset while it comes."""
-    done: list[dict[str, Any]] = []
-    thread = threading.Thread(target=lambda: done.append(device.command("send", file, board.address)))
-    thread.start()
-    time.sleep(1.5)
-    assert thread.is_alive(), "it was sent before it could be interrupted"
-    board.tell("system_reset")
-    thread.join()
-    return done[0]
+def interrupted_send(board: Emulated, model: bytes) -> Sent:
+    """Send `model` to the board, which is reset when it has half of it."""
+    reset = []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if done > total // 2 and not reset:
+            reset.append(done)
+            board.tell("system_reset")
+
+    link = KeptLink(open_link(board.address), lambda: open_link(board.address))
+    try:
+        sent = Sender(link, model, progress).send()
+    finally:
+        link.close()
+    assert reset
+    return sent
 
 
 def embeddings_in(path: Path) -> Values:
