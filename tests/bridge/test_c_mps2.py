@@ -111,8 +111,8 @@ def test_the_library_builds_without_a_warning(cc: str) -> None:
     assert (make("posix", cc, "-O2") / "ec_posix").is_file()
 
 
-@pytest.mark.parametrize("cpu", ["cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33"])
-def test_the_library_builds_for_every_cortex_m_without_a_warning(cpu: str) -> None:
+@pytest.mark.parametrize("cpu", ["cortex-m0", "cortex-m33"])
+def test_the_library_builds_for_the_smallest_and_a_newer_cortex_m_without_a_warning(cpu: str) -> None:
     assert (make("lib", "arm-none-eabi-gcc", f"{STRICT_ARM} -mcpu={cpu}", "AR=arm-none-eabi-ar") / "libec.a").is_file()
 
 
