@@ -65,9 +65,8 @@ uint32_t board_boot(void) {
 /* ---- Sampling ---- */
 
 void board_sample_every(uint32_t cycles) {
-    SAMPLER->control = 0;
-    SAMPLER->value = SAMPLER->reload = cycles ? cycles - 1 : 0;
-    SAMPLER->control = cycles ? TIMER_RUNS | TIMER_TELLS : 0;
+    SAMPLER->value = SAMPLER->reload = cycles - 1;
+    SAMPLER->control = TIMER_RUNS | TIMER_TELLS;
 }
 
 void sample_tick(void) {
