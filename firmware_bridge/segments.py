@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Mapping
@@ -109,6 +110,9 @@ class Segments:
         path = self.folder / f"{self.files:06}.mcap"
         with storage_errors(path):
             self._file = path.open("xb")
+            fcntl.flock(
+                self._file, fcntl.LOCK_EX
+            )  # what is being written is not learned from and deleted (`retention`)
             self.files += 1
             self._writer = RecordingWriter(self._file)
             self._file.flush()

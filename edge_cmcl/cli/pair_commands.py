@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edge_cmcl.cli.console import progress, show, warn
-from edge_cmcl.cli.options import Json
+from edge_cmcl.cli.options import Json, need_bridge
 from edge_cmcl.cli.outputs import Force, check_output
 
 app = typer.Typer()
@@ -45,7 +45,7 @@ def pair(
     moments of all sensors, and what is missing is told by reason: reboot, loss (of frames on the way), gap (samples
     that the board dropped), no partner, mixed label. The recording itself is left alone.
     """
-    from edge_cmcl.cli.recordings import describe, need_bridge
+    from edge_cmcl.cli.recordings import describe
 
     need_bridge()
     from edge_cmcl.data.pairs import FORMAT

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_cmcl.cli.console import table, warn
+from edge_cmcl.cli.options import need_bridge
 
 if TYPE_CHECKING:
     from edge_cmcl.bundle import ModalityRecord
@@ -27,26 +28,6 @@ TEXT = "text"
 def is_recording(data: Path) -> bool:
     """Return whether `data` is a recording rather than a pairs file, by its name and kind."""
     return data.suffix == ".mcap" or data.is_dir()
-
-
-def need_bridge() -> None:
-    """Check that the bridge extra is installed.
-
-    Raises:
-        MissingExtraError: it is not.
-    """
-    from importlib.util import find_spec
-
-    from edge_cmcl.errors import MissingExtraError
-
-    missing = [name for name in ("cbor2", "cobs", "mcap") if find_spec(name) is None]
-    if missing:
-        raise MissingExtraError(
-            "recordings need the bridge extra",
-            expected="cbor2, cobs and mcap",
-            got=f"no {', '.join(missing)}",
-            hint="pip install '.[bridge]' in a checkout of edge-cmcl",
-        )
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from edge_cmcl.cli.options import Json, need_bridge
 app = typer.Typer()
 
 
-@app.command(epilog="Example: edge-cmcl send gyro.blob /dev/ttyACM0")
+@app.command(epilog="Example: edge-cmcl send gyro.ecmm /dev/ttyACM0")
 def send(
     blob: Annotated[Path, typer.Argument(help="A micro model, made by `edge-cmcl blob`.")],
     link: Annotated[str, typer.Argument(help="Where the board is: /dev/ttyACM0, tcp://HOST:PORT, unix:///PATH, ...")],

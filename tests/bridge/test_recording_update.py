@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from boards import machine
+from environments import EDGE_CMCL
 from machine_bundle import Machine
+
+from edge_cmcl.bundle.store_files import WORK
 
 Edge = Callable[..., tuple[dict[str, Any], str]]
 UPDATE = ("update", "--modality", "acoustic", "--data")
@@ -39,7 +45,7 @@ def tree(folder: Path) -> dict[str, str]:
 def leftovers(tmp_path: Path) -> list[str]:
     return [
         *(path.name for path in (tmp_path / "tmp").iterdir()),
-        *(p.name for p in (tmp_path / "store").glob("work*")),
+        *(p.name for p in (tmp_path / "store").glob(f"{WORK}*")),
     ]
 
 
@@ -80,6 +86,26 @@ def test_a_refused_update_deletes_nothing(edge: Edge, monday: Path, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_an_update_that_is_ended_leaves_the_recording_and_no_copy_of_it(
+    edge: Edge, monday: Path, cli_env: dict[str, str], tmp_path: Path, number: int, code: int
+) -> None:
+    before = tree(monday)
+    arguments = [EDGE_CMCL, *UPDATE, "monday", "--store", "store"]
+    process = subprocess.Popen(arguments, env=cli_env, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not any((tmp_path / "store").glob(f"{WORK}*/*.safetensors")) and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert process.wait(60) == code
+    assert tree(monday) == before
+    if number == signal.SIGKILL:
+        edge("gc")  # as any command that writes
+    assert leftovers(tmp_path) == []
+    assert edge("status")[0]["counter"] == 1
+
+
+@pytest.mark.usefixtures("store")
 def test_what_is_not_ours_or_was_not_read_stays(edge: Edge, monday: Path) -> None:
     (monday / "notes.txt").write_text("mine")
     done, _ = edge(*UPDATE, "monday", "--budget", "0")
@@ -90,6 +116,8 @@ def test_what_is_not_ours_or_was_not_read_stays(edge: Edge, monday: Path) -> Non
 @pytest.mark.usefixtures("store")
 def test_another_unit_than_was_learned_is_refused(edge: Edge, monday: Path, tmp_path: Path) -> None:
     edge(*UPDATE, "monday", "--budget", "0", "--keep")
+    again, _ = edge(*UPDATE, "monday", "--budget", "0", "--dry-run")
+    assert again["learned_before"] == 2, "the same recording gives the same windows, byte for byte"
     machine(tmp_path / "loud.mcap", windows=40, unit="dB")
     error, _ = edge(*UPDATE, "loud.mcap", code=3)
     assert "another unit" in error["message"]
