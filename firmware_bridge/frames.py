@@ -133,6 +133,8 @@ def decode(encoded: bytes) -> Frame:
         raise FrameFault("bad_cobs") from None
     if len(packet) < MIN_PACKET:
         raise FrameFault("too_short")
+    if len(packet) > MAX_PACKET:
+        raise FrameFault("too_long")
     if zlib.crc32(packet[:-CRC_BYTES]) != int.from_bytes(packet[-CRC_BYTES:], "little"):
         raise FrameFault("bad_crc")
     version, kind, stream, dtype, boot, sequence, time_us, samples, channels = HEADER.unpack_from(packet)
@@ -142,7 +144,7 @@ def decode(encoded: bytes) -> Frame:
         raise FrameFault("unknown_type")
     payload = packet[HEADER.size : -CRC_BYTES]
     frame = Frame(kind, stream, boot, sequence, time_us, payload, dtype, samples, channels)
-    if len(payload) > MAX_PAYLOAD or not _fits(frame):
+    if not _fits(frame):
         raise FrameFault("bad_fields")
     return frame
 

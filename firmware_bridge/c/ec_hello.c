@@ -60,12 +60,17 @@ static void put_double(struct writer *w, double value) {
 
 /* ---- What SPEC.md allows: a host would refuse anything else, long after the firmware was flashed. ---- */
 
-/* Characters of a UTF-8 text: bytes that do not continue one. More than MAX_TEXT + 1 are not counted. */
-static size_t characters(const char *text) {
+/* Whether a UTF-8 text has `least` to MAX_TEXT characters, which are bytes that do not continue one, and no control
+ * ones. */
+static bool text_allowed(const char *text, size_t least) {
     size_t count = 0;
 
-    for (; *text && count <= MAX_TEXT; text++) count += ((unsigned char)*text & 0xC0) != 0x80;
-    return count;
+    for (; *text && count <= MAX_TEXT; text++) {
+        unsigned char byte = (unsigned char)*text;
+        if (byte < 0x20 || byte == 0x7F) return false;
+        count += (byte & 0xC0) != 0x80;
+    }
+    return count >= least && count <= MAX_TEXT;
 }
 
 static bool one_of(const char *text, const char *const *words) {
@@ -95,11 +100,10 @@ static const char *kind_of(const struct ec_hello *hello) {
 static bool allowed(const struct ec_hello *h) {
     size_t sample = h->channels * ec_dtype_bytes(h->dtype);
 
-    return h->name && h->unit && h->firmware && name_allowed(h->name) && characters(h->unit) >= 1 &&
-           characters(h->unit) <= MAX_TEXT && characters(h->firmware) <= MAX_TEXT && kind_allowed(kind_of(h)) &&
-           h->scale > 0 && h->scale <= (double)FLT_MAX && h->rate > 0 && h->rate <= 1e6 && h->channels >= 1 &&
-           h->channels <= 1024 && sample >= 1 && sample <= EC_MAX_PAYLOAD && h->max_payload >= 64 &&
-           h->max_payload <= EC_MAX_PAYLOAD;
+    return h->name && h->unit && h->firmware && name_allowed(h->name) && text_allowed(h->unit, 1) &&
+           text_allowed(h->firmware, 0) && kind_allowed(kind_of(h)) && h->scale > 0 && h->scale <= (double)FLT_MAX &&
+           h->rate > 0 && h->rate <= 1e6 && h->channels >= 1 && h->channels <= 1024 && sample >= 1 &&
+           sample <= EC_MAX_PAYLOAD && h->max_payload >= 64 && h->max_payload <= EC_MAX_PAYLOAD;
 }
 
 enum ec_status ec_hello_encode(const struct ec_hello *hello, uint8_t *out, size_t capacity, size_t *size) {

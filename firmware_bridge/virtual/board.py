@@ -69,14 +69,19 @@ class ModelSlots:
         raise FrameFault("bad_fields")
 
     def _now(self) -> Answer:
+        if self._coming is not None:
+            return Answer(State.RECEIVING, self._coming[0], len(self._received))
         if self.active is not None:
             return Answer(State.ACTIVE, self.active_id, len(self.active))
         return Answer(State.NONE, _NO_ID, 0)
 
     def _begin(self, id_: bytes, size: int, crc: int) -> Answer:
         if id_ == self.active_id:
+            self._coming, self._received = None, bytearray()
             return self._now()
-        if size > self._size or size == 0:
+        if size == 0:
+            return Answer(State.BAD_MODEL, id_, 0)
+        if size > self._size:
             return Answer(State.TOO_LARGE, id_, 0)
         if self._coming != (id_, size, crc):
             self._coming, self._received = (id_, size, crc), bytearray()

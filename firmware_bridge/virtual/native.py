@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -85,11 +86,9 @@ class NativeBoard:
     def receive(self, data: bytes, elapsed_s: float) -> Iterator[bytes]:
         """Hand over bytes from the host; `due` yields what answers them."""
         assert self._process.stdin
-        try:
+        with suppress(BrokenPipeError):
             self._process.stdin.write(data)
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass
         return iter(())
 
     def close(self) -> None:
@@ -98,7 +97,8 @@ class NativeBoard:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe
-            pipe.close()
+            with suppress(BrokenPipeError):  # what the board did not read
+                pipe.close()
         self._folder.cleanup()
 
     def _read_more(self) -> bool:

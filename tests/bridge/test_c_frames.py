@@ -213,6 +213,8 @@ def test_python_reads_the_hello_that_c_writes(changed: dict[str, Any]) -> None:
         {"name": "valid"},
         {"name": "a b"},
         {"unit": ""},
+        {"unit": "a\nb"},
+        {"firmware": "\x7f"},
         {"unit": "°" * 65},
         {"firmware": "a" * 65},
         {"scale": 0.0},

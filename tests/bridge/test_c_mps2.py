@@ -56,7 +56,8 @@ def test_a_board_plays_its_windows_at_their_rate_and_answers(tmp_path: Path, mac
 
 def test_a_reset_changes_the_boot_id_and_begins_sequences_and_time_anew(tmp_path: Path) -> None:
     with Qemu(tmp_path, "an386", firmware("an386"), fast=False) as board:
-        first = board.host.read(lambda frame: frame.type == Type.STATUS)
+        # 1.28 seconds of data: afterwards, too, something wakes the firmware.
+        first = board.host.read(lambda frame: frame.type == Type.STATUS and frame.time_us > 2_500_000)
         board.reset()
         again = board.host.read(lambda frame: frame.type == Type.HELLO and frame.boot != first.boot)
     assert again.boot == first.boot + 1
@@ -74,8 +75,8 @@ def test_a_model_goes_down_through_a_reset_and_the_board_embeds_its_windows_as_n
     id_ = hashlib.sha256(data).digest()[:8]
     header = tmp_path / "data.h"
     header.write_text(data_header("gyro", "rad/s", 50, windows))
-    elf = firmware(machine, "SPIN=1", "MICRO=1", f"DATA={header}")
-    with Qemu(tmp_path, machine, elf) as board:
+    elf = firmware(machine, "MICRO=1", f"DATA={header}")
+    with Qemu(tmp_path, machine, elf, fast=False) as board:
         host = board.host
         assert transfer(host, data, id_, stop_at=len(data) // 2).state == State.RECEIVING
         before = host.frames[-1].boot
@@ -91,7 +92,7 @@ def test_a_model_goes_down_through_a_reset_and_the_board_embeds_its_windows_as_n
         embeddings = [host.read(lambda frame: frame.type == Type.DATA and frame.stream == 2) for _ in windows]
         kinds = {parse_hello(f.payload).name: parse_hello(f.payload).kind for f in host.frames if f.type == Type.HELLO}
     assert kinds == {"gyro": "sensor", "gyro_embedding": "embedding"}
-    # At a microsecond an instruction embedding takes seconds: samples may be dropped, but none is at a wrong time.
+    # Embedding may take longer than the ring lasts: samples may be dropped, but none is at a wrong time.
     played = [f for f in host.frames if f.type == Type.DATA and f.stream == 1 and f.boot > before]
     for frame in played:
         first = round((frame.time_us - played[0].time_us) / 20_000)
@@ -111,8 +112,8 @@ def test_the_library_builds_without_a_warning(cc: str) -> None:
     assert (make("posix", cc, "-O2") / "ec_posix").is_file()
 
 
-@pytest.mark.parametrize("cpu", ["cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33"])
-def test_the_library_builds_for_every_cortex_m_without_a_warning(cpu: str) -> None:
+@pytest.mark.parametrize("cpu", ["cortex-m0", "cortex-m33"])
+def test_the_library_builds_for_the_smallest_and_a_newer_cortex_m_without_a_warning(cpu: str) -> None:
     assert (make("lib", "arm-none-eabi-gcc", f"{STRICT_ARM} -mcpu={cpu}", "AR=arm-none-eabi-ar") / "libec.a").is_file()
 
 

@@ -61,7 +61,7 @@ DATA = {"type": 1, "dtype": 3, "samples": 2, "channels": 3}
         (packed(bytes(12), **DATA, stream=0), "bad_fields"),
         (packed(b"", **{**DATA, "samples": 0}), "bad_fields"),
         (packed(bytes(12), **{**DATA, "samples": 65535, "channels": 65535}), "bad_fields"),
-        (packed(bytes(MAX_PAYLOAD + 1)), "bad_fields"),
+        (packed(b"\1" * (MAX_PAYLOAD + 1)), "too_long"),
         (b"\x01" * (MAX_ENCODED + 1), "too_long"),
     ],
 )

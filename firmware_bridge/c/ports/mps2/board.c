@@ -65,9 +65,8 @@ uint32_t board_boot(void) {
 /* ---- Sampling ---- */
 
 void board_sample_every(uint32_t cycles) {
-    SAMPLER->control = 0;
-    SAMPLER->value = SAMPLER->reload = cycles ? cycles - 1 : 0;
-    SAMPLER->control = cycles ? TIMER_RUNS | TIMER_TELLS : 0;
+    SAMPLER->value = SAMPLER->reload = cycles - 1;
+    SAMPLER->control = TIMER_RUNS | TIMER_TELLS;
 }
 
 void sample_tick(void) {
@@ -142,7 +141,7 @@ void board_start(void) {
 
 #define BLOCK 4096u
 #define UNIT 8u
-#define DATA (256u * 1024u)
+#define DATA (512u * 1024u) /* a float32 model of the default width has 0.3 MB */
 
 static struct { uint8_t header[2][BLOCK], data[2][DATA]; } flash __attribute__((section(".kept"), aligned(4096)));
 

@@ -22,7 +22,7 @@ uint32_t board_cycles(void);
  * must differ. */
 uint32_t board_boot(void);
 
-/* Calls board_sample(), which main.c has, from an interrupt every `cycles` cycles; 0 stops that. */
+/* Calls board_sample(), which main.c has, from an interrupt every `cycles` cycles, 1 at least. */
 void board_sample_every(uint32_t cycles);
 void board_sample(void);
 

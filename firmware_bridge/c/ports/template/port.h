@@ -27,7 +27,7 @@ uint32_t port_boot(void);
 void port_sensor_start(void);
 void sensor_ready(const int16_t sample[3], uint64_t time_us);
 
-/* Sleeps until an interrupt; it may return at any time. */
+/* Sleeps until an interrupt, 10 ms at most: HELLO, STATUS and samples that wait for others have their times. */
 void port_wait(void);
 
 #endif
