@@ -90,6 +90,20 @@ class Classified:
             for index, name in enumerate(self.names)
         ]
 
+    def moments(self) -> list[dict[str, Any]]:
+        """Return of each moment its row, its time where that is known, its label or None, similarity and margin."""
+        columns = zip(self.labels.tolist(), self.similarity.tolist(), self.margin.tolist(), strict=True)
+        return [
+            {
+                "row": row,
+                **({} if self.time is None else {"time": float(self.time[row])}),
+                "label": self.names[index] if index >= 0 else None,
+                "similarity": similarity,
+                "margin": margin,
+            }
+            for row, (index, similarity, margin) in enumerate(columns)
+        ]
+
     @property
     def _judged(self) -> NDArray[np.bool_]:
         return np.asarray((self.true >= 0) & (self.labels >= 0))
