@@ -68,13 +68,12 @@ def make_app(service: Service, *, local_names_only: bool) -> ASGIApp:
         local_names_only: refuse requests for another host than this one, as a web page makes them whose name was
             pointed here (DNS rebinding).
     """
-    offered = openapi.document()
     routes = [Route(path, _Asking(service, question), methods=["POST"]) for path, question in QUESTIONS.items()]
     looks: dict[str, Callable[[], Awaitable[Response]]] = {
         "/healthz": partial(_health, service),
         "/drift": partial(_aside, service, _drift),
         "/metrics": partial(_aside, service, _metrics),
-        "/openapi.json": partial(_constant, json.dumps(offered).encode()),
+        "/openapi.json": partial(_described, service),
     }
     routes += [Route(path, _Looking(look), methods=["GET"]) for path, look in looks.items()]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refused})
@@ -148,8 +147,8 @@ async def _aside(service: Service, look: Callable[[Service], Response]) -> Respo
     return await asyncio.get_running_loop().run_in_executor(service.aside, partial(look, service))
 
 
-async def _constant(content: bytes) -> Response:
-    return Response(content, media_type=JSON)
+async def _described(service: Service) -> Response:
+    return Response(json.dumps(openapi.document(service.current.model)), headers=_NO_STORE, media_type=JSON)
 
 
 def _drift(service: Service) -> Response:

@@ -1,9 +1,18 @@
-"""What the service offers, as an OpenAPI 3.1 document; tests/service hold the service against it (schemathesis)."""
+"""What the service offers, as an OpenAPI 3.1 document; tests/service hold the service against it (schemathesis).
+
+What a recording must be depends on the generation that answers: its sensors stand in the examples.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
+
+from edge_cmcl.data.pairs_format import MIN_SAMPLES
+from edge_cmcl.device.model import Model
+from edge_cmcl.device.text import TEXT
 from edge_cmcl.limits import MAX_LABEL_LENGTH
 from edge_cmcl.service.bodies import BINARY, JSON
 from edge_cmcl.service.problems import MEDIA_TYPE as PROBLEM
@@ -22,8 +31,10 @@ _SENSOR = "[a-z][a-z0-9_]{0,31}"
 _BUSY = "Retry-After"
 
 
-def document() -> Schema:
-    """Return the document."""
+def document(model: Model) -> Schema:
+    """Return the document, with examples that `model` can answer."""
+    example = _example(model)
+    sides = {"query": example, "gallery": example}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -35,18 +46,21 @@ def document() -> Schema:
             "/embed": _question(
                 "The joint embedding of every moment",
                 "Recording",
+                example,
                 "Embeddings",
                 [_names("modality", "A sensor to use.")],
             ),
             "/classify": _question(
                 "The label that every moment looks like",
                 "Recording",
+                example,
                 "Labels",
                 [_names("modality", "A sensor to use."), _names("label", "A label to choose from.", MAX_LABEL_LENGTH)],
             ),
             "/retrieve": _question(
                 "The moments of a gallery most like rows of a query",
                 "Sides",
+                sides,
                 "Hits",
                 [
                     _names("from", "A sensor of the query."),
@@ -68,7 +82,15 @@ def document() -> Schema:
     }
 
 
-def _question(summary: str, body: str, answer: str, parameters: list[Schema]) -> Schema:
+def _example(model: Model) -> Schema:
+    """Return a recording of one window of the sensor whose windows are smallest: zeros, which mean nothing."""
+    records = {name: model.record(name) for name in model.modalities if name != TEXT}
+    shapes = {name: tuple(record.frame or (record.channels or 1,)) for name, record in records.items()}
+    smallest = min(shapes, key=lambda name: math.prod(shapes[name]))
+    return {"windows": {smallest: np.zeros((1, MIN_SAMPLES, *shapes[smallest]), np.int64).tolist()}}
+
+
+def _question(summary: str, body: str, example: Schema, answer: str, parameters: list[Schema]) -> Schema:
     binary = {"schema": {"type": "string", "format": "binary"}}
     responses = {
         "200": {
@@ -89,7 +111,7 @@ def _question(summary: str, body: str, answer: str, parameters: list[Schema]) ->
             "headers": {_BUSY: {"description": "Seconds to wait", "schema": {"type": "integer"}}},
         },
     }
-    content = {JSON: {"schema": _ref(body)}, BINARY: binary}
+    content = {JSON: {"schema": _ref(body), "example": example}, BINARY: binary}
     operation = {
         "summary": summary,
         "parameters": parameters,

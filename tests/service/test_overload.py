@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from machine_bundle import Machine
+from running_service import BINARY, RunningService
+
+from edge_cmcl.bundle import Store
+
+Serve = Callable[..., RunningService]
+BODY = b'{"windows": {"acoustic": [%s]}}' % str([[0.0]] * 16).encode()
+
+
+class SlowClient:
+    """Sends a request but for its last byte, and so holds its place."""
+
+    def __init__(self, path: Path, body: bytes = BODY) -> None:
+        self._last = body[-1:]
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(30)
+        self.socket.connect(str(path))
+        head = (
+            f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        self.socket.sendall(head.encode() + body[:-1])
+
+    def finish(self) -> bytes:
+        """Send the last byte, and return what is answered."""
+        with self.socket:
+            self.socket.sendall(self._last)
+            return self.socket.recv(1 << 20)
+
+
+def inside(running: RunningService) -> int:
+    (line,) = (
+        line
+        for line in running.client.get("/metrics").text.splitlines()
+        if line.startswith("edge_cmcl_requests_inside")
+    )
+    return int(line.split()[1])
+
+
+def await_inside(running: RunningService, count: int) -> None:
+    for _ in range(200):
+        if inside(running) == count:
+            return
+    raise AssertionError(f"{inside(running)} requests are inside")
+
+
+def test_beyond_its_queue_the_service_says_when_to_come_again_and_keeps_what_it_has(
+    serve: Serve, taught: Store, tmp_path: Path
+) -> None:
+    running = serve("--store", taught.root, "--socket", tmp_path / "s", "--workers", "1", "--queue", "1")
+    slow = [SlowClient(tmp_path / "s") for _ in range(2)]
+    await_inside(running, 2)
+    answer = running.client.post("/embed", content=BODY, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["detail"] == "the service is busy"
+    assert "2 requests" in answer.json()["got"]
+    assert running.client.get("/healthz").status_code == 200
+    assert all(client.finish().startswith(b"HTTP/1.1 200 ") for client in slow)
+    await_inside(running, 0)
+    assert running.client.post("/embed", content=BODY, headers={"Content-Type": "application/json"}).status_code == 200
+    assert "edge_cmcl_requests_refused_total 1" in running.client.get("/metrics").text
+    code, result = running.stop()
+    assert (code, result["refused"]) == (0, 1)
+
+
+def test_many_at_once_are_answered_rightly_or_turned_away_and_none_is_dropped(
+    serve: Serve, machine: Machine, taught: Store, tmp_path: Path
+) -> None:
+    running = serve("--store", taught.root, "--socket", tmp_path / "s", "--workers", "1", "--queue", "3")
+    expected = running.ask("/embed", machine.test, binary=True).content
+
+    def ask(_: int) -> httpx.Response:
+        return running.ask("/embed", machine.test, binary=True)
+
+    with ThreadPoolExecutor(16) as clients:
+        answers = list(clients.map(ask, range(64)))
+    good = [answer for answer in answers if answer.status_code == 200]
+    assert all(answer.content == expected for answer in good)
+    assert {answer.status_code for answer in answers} == {200, 503}
+    assert len(good) >= 4
+
+
+def test_bodies_are_bounded_before_they_are_read(serve: Serve, taught: Store, tmp_path: Path) -> None:
+    running = serve("--store", taught.root, "--socket", tmp_path / "s", "--max-body", "1")
+    binary = {"Content-Type": BINARY}
+    large = bytes(2 << 20)
+    for content in (large, iter([large[: 1 << 20], b"more"])):  # with its length declared, and in chunks without
+        answer = running.client.post("/embed", content=content, headers=binary)
+        assert (answer.status_code, answer.json()["expected"]) == (413, "at most 1048576 bytes")
+    held = BODY + bytes((1 << 20) - len(BODY))
+    slow = [SlowClient(tmp_path / "s", held) for _ in range(4)]  # all that may be in memory at once
+    await_inside(running, 4)
+    assert running.client.post("/embed", content=BODY, headers=binary).status_code == 503
+    for client in slow:
+        client.socket.close()  # and a client that goes away gives its place back
+    await_inside(running, 0)
+    assert running.client.post("/embed", content=BODY, headers=binary).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "request_line", [b"\x00\xff", b"GET  / HTTP/1.1\r\n", b"POST /embed HTTP/1.1\r\nContent-Length: -1\r\n"]
+)
+def test_what_is_no_http_ends_its_connection_alone(service: RunningService, request_line: bytes) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(10)
+        client.connect(str(service.log.parent / "s"))
+        client.sendall(request_line + b"\r\n\r\n")
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 400 ")
+    assert service.client.get("/healthz").status_code == 200
