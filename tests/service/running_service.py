@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,8 @@ import httpx
 from environments import EDGE_CMCL
 
 BINARY = "application/octet-stream"
+BODY = b'{"windows": {"acoustic": [%s]}}' % str([[0.0]] * 16).encode()
+"""One window, as JSON."""
 
 
 @dataclass
@@ -118,3 +121,41 @@ def _address(running: RunningService) -> str:
         assert running.process.poll() is None, running.told()
         time.sleep(0.05)
     raise AssertionError(running.told())
+
+
+class SlowClient:
+    """Sends a request but for its last byte, and so holds its place."""
+
+    def __init__(self, path: Path, body: bytes = BODY) -> None:
+        self._last = body[-1:]
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(30)
+        self.socket.connect(str(path))
+        head = (
+            f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        self.socket.sendall(head.encode() + body[:-1])
+
+    def finish(self) -> bytes:
+        """Send the last byte, and return what is answered."""
+        with self.socket:
+            self.socket.sendall(self._last)
+            return self.socket.recv(1 << 20)
+
+
+def inside(running: RunningService) -> int:
+    """Return how many requests the service holds."""
+    (line,) = (
+        line
+        for line in running.client.get("/metrics").text.splitlines()
+        if line.startswith("edge_cmcl_requests_inside")
+    )
+    return int(line.split()[1])
+
+
+def await_inside(running: RunningService, count: int) -> None:
+    """Wait until the service holds so many requests."""
+    for _ in range(200):
+        if inside(running) == count:
+            return
+    raise AssertionError(f"{inside(running)} requests are inside")

@@ -8,48 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 from machine_bundle import Machine
-from running_service import BINARY, RunningService
+from running_service import BINARY, BODY, RunningService, SlowClient, await_inside
 
 from edge_cmcl.bundle import Store
 
 Serve = Callable[..., RunningService]
-BODY = b'{"windows": {"acoustic": [%s]}}' % str([[0.0]] * 16).encode()
-
-
-class SlowClient:
-    """Sends a request but for its last byte, and so holds its place."""
-
-    def __init__(self, path: Path, body: bytes = BODY) -> None:
-        self._last = body[-1:]
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(30)
-        self.socket.connect(str(path))
-        head = (
-            f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        self.socket.sendall(head.encode() + body[:-1])
-
-    def finish(self) -> bytes:
-        """Send the last byte, and return what is answered."""
-        with self.socket:
-            self.socket.sendall(self._last)
-            return self.socket.recv(1 << 20)
-
-
-def inside(running: RunningService) -> int:
-    (line,) = (
-        line
-        for line in running.client.get("/metrics").text.splitlines()
-        if line.startswith("edge_cmcl_requests_inside")
-    )
-    return int(line.split()[1])
-
-
-def await_inside(running: RunningService, count: int) -> None:
-    for _ in range(200):
-        if inside(running) == count:
-            return
-    raise AssertionError(f"{inside(running)} requests are inside")
 
 
 def test_beyond_its_queue_the_service_says_when_to_come_again_and_keeps_what_it_has(
