@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,8 +21,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edge_cmcl.device import exposition
 from edge_cmcl.device.status import status
 from edge_cmcl.device.store import open_store
+from edge_cmcl.errors import EdgeCmclError
 from edge_cmcl.service import openapi
-from edge_cmcl.service.bodies import BINARY, JSON, kind_of, read_body, size_of
+from edge_cmcl.service.bodies import BINARY, JSON, kind_of, largest, read_body, size_of
 from edge_cmcl.service.current import Current
 from edge_cmcl.service.figures import Figures, resident_bytes
 from edge_cmcl.service.gate import Gate
@@ -43,7 +45,7 @@ class Service:
         settings: what it was asked to be.
         current: the generation that answers.
         workers: computes answers, `settings.workers` at once.
-        aside: one thread for what must not wait for those: the store, the drift watch, the figures.
+        aside: one thread for what must not wait for those: the drift watch and the figures.
         gate, recent, figures: see there.
     """
 
@@ -90,23 +92,34 @@ class _Asking:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        most = self._service.settings.max_body_bytes
         try:
             kind, binary = kind_of(request), _wants_binary(request)
             parameters = {name: request.query_params.getlist(name) for name in request.query_params}
             check_parameters(self._question, parameters)
+            most = largest(kind, self._service.settings.max_body_bytes)
             with self._service.gate.admitted(size_of(request, most)):
-                body = await read_body(request, most)
-                answer = await self._answer(Asked(kind, body, parameters, binary))
-                await asyncio.wait_for(answer(scope, receive, send), ANSWER_S)
-        except ClientDisconnect:
-            return
-        except Exception as error:
-            await answer_problem(error)(scope, receive, send)
+                answer = await self._answer(request, most, partial(Asked, kind, parameters=parameters, binary=binary))
+                if answer is not None:
+                    await _send(answer, scope, receive, send)
+        except (Problem, EdgeCmclError) as error:  # turned away at the door
+            await _send(answer_problem(error), scope, receive, send)
 
-    async def _answer(self, asked: Asked) -> Response:
-        compute = partial(_computed, self._service, self._question, asked)
-        return await asyncio.get_running_loop().run_in_executor(self._service.workers, compute)
+    async def _answer(self, request: Request, most: int, asked: Callable[..., Asked]) -> Response | None:
+        """Return the answer, or why there is none; None where the client has gone."""
+        try:
+            body = await read_body(request, most)
+            compute = partial(_computed, self._service, self._question, asked(body=body))
+            return await asyncio.get_running_loop().run_in_executor(self._service.workers, compute)
+        except ClientDisconnect:
+            return None
+        except Exception as error:
+            return answer_problem(error)
+
+
+async def _send(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send an answer; a client that does not read it in time is given up, and the server closes its connection."""
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(answer(scope, receive, send), ANSWER_S)
 
 
 def _computed(service: Service, question: Question, asked: Asked) -> Response:
@@ -163,12 +176,17 @@ def _drift(service: Service) -> Response:
 
 
 def _metrics(service: Service) -> Response:
-    store = open_store(service.settings.store)
-    device = exposition.told(store, status(store), service.recent.drift(service.current.model))
+    try:
+        store = open_store(service.settings.store)
+        drift = service.recent.drift(service.current.model)  # against sketches, which are read when they are needed
+        device, readable = exposition.told(store, status(store), drift), 1
+    except EdgeCmclError:  # the figures of the service are wanted then, too
+        device, readable = "", 0
     current, gate = service.current, service.gate
     gauges = {
         "serving_generation": ("Counter of the generation that answers.", current.model.generation.counter),
         "serving_behind": ("Whether the store's generation could not be opened.", int(bool(current.behind))),
+        "store_readable": ("Whether the store could be read for these figures.", readable),
         "requests_inside": ("Requests in work and waiting.", gate.inside),
         "resident_bytes": ("Memory of the service.", resident_bytes()),
     }

@@ -11,7 +11,6 @@ from edge_cmcl.device.model import Model
 from edge_cmcl.device.opening import open_model
 from edge_cmcl.device.store import CURRENT, open_store
 from edge_cmcl.device.text import TEXT
-from edge_cmcl.errors import EdgeCmclError
 
 WAIT_S = 5.0
 """How long to wait for the update that has put a generation on trial, so that the trial is tested and counted."""
@@ -58,7 +57,7 @@ class Current:
         self._seen = seen
         try:
             self._follow()
-        except (EdgeCmclError, MemoryError, OSError) as error:
+        except Exception as error:  # whatever it is, the generation that answers goes on
             self.behind = getattr(error, "message", "") or str(error) or type(error).__name__
             self._told(f"the store's generation cannot be used, {self._described()} goes on: {self.behind}")
 

@@ -34,6 +34,7 @@ def listening(settings: Settings) -> Iterator[tuple[socket.socket, str]]:
     handed_in = _from_systemd()
     if handed_in is not None:
         with handed_in:
+            _check_reach(handed_in, settings)
             yield handed_in, f"the socket from systemd ({handed_in.getsockname()})"
     elif settings.socket is not None:
         with _unix(settings.socket.absolute()) as made:
@@ -124,23 +125,36 @@ def _tcp(settings: Settings) -> socket.socket:
     except OSError as error:
         raise UsageError(f"{host} is no address of this machine", expected="an address", got=str(error)) from error
     family, kind, protocol, _, address = found[0]
-    if not settings.allow_remote and not is_loopback(str(address[0])):
-        raise RefusedError(
-            f"others could reach {host}, and the service knows no passwords",
-            expected="a loopback address or --socket",
-            got=str(address[0]),
-            hint="put a proxy with TLS and a login before it; --allow-remote listens all the same",
-        )
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind(address)
+        _check_reach(made, settings)  # bound, it does not listen yet
+    except RefusedError:
+        made.close()
+        raise
     except OSError as error:
         made.close()
         if error.errno == errno.EADDRNOTAVAIL:
             raise UsageError(f"{host} is no address of this machine", got=str(error)) from error
         raise PlatformError(f"cannot listen on {host}:{port}", got=str(error), hint="choose another --port") from error
     return made
+
+
+def _check_reach(made: socket.socket, settings: Settings) -> None:
+    if not settings.allow_remote and not is_local(made):
+        address = made.getsockname()[0]
+        raise RefusedError(
+            f"others could reach {address}, and the service knows no passwords",
+            expected="a loopback address or --socket",
+            got=str(address),
+            hint="put a proxy with TLS and a login before it; --allow-remote listens all the same",
+        )
+
+
+def is_local(made: socket.socket) -> bool:
+    """Return whether only this machine can reach a bound socket."""
+    return made.family == socket.AF_UNIX or is_loopback(str(made.getsockname()[0]))
 
 
 def is_loopback(address: str) -> bool:

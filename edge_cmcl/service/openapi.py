@@ -16,7 +16,7 @@ from edge_cmcl.device.text import TEXT
 from edge_cmcl.limits import MAX_LABEL_LENGTH
 from edge_cmcl.service.bodies import BINARY, JSON
 from edge_cmcl.service.problems import MEDIA_TYPE as PROBLEM
-from edge_cmcl.service.questions import MAX_TOP, TOP
+from edge_cmcl.service.questions import MAX_QUERY_ROWS, MAX_TOP, TOP
 from edge_cmcl.version import SOFTWARE
 
 Schema = dict[str, Any]
@@ -28,7 +28,8 @@ _COUNT: Schema = {"type": "integer", "minimum": 0}
 _FLAG: Schema = {"type": "boolean"}
 _SERIES: Schema = {"type": "array", "items": {"type": "array", "items": _NUMBER}}
 _SENSOR = "[a-z][a-z0-9_]{0,31}"
-_BUSY = "Retry-After"
+_BYTES: Schema = {"type": "string", "format": "binary"}
+_SIDES = "Two pairs files in one (safetensors): names of tensors, and of metadata, begin with query. or gallery."
 
 
 def document(model: Model) -> Schema:
@@ -65,7 +66,11 @@ def document(model: Model) -> Schema:
                 [
                     _names("from", "A sensor of the query."),
                     _names("in", "A sensor of the gallery."),
-                    _parameter("row", "Rows of the query; 0 by default.", _list({"type": "integer", "minimum": 0})),
+                    _parameter(
+                        "row",
+                        "Rows of the query; 0 by default.",
+                        _list({"type": "integer", "minimum": 0}, MAX_QUERY_ROWS),
+                    ),
                     _parameter(
                         "top",
                         "Hits for each row.",
@@ -91,14 +96,15 @@ def _example(model: Model) -> Schema:
 
 
 def _question(summary: str, body: str, example: Schema, answer: str, parameters: list[Schema]) -> Schema:
-    binary = {"schema": {"type": "string", "format": "binary"}}
+    described = "A pairs file (safetensors)" if body == "Recording" else _SIDES
+    sent = {"schema": {"type": "string", "format": "binary", "description": described}}
     responses = {
         "200": {
             "description": "The answer; tensors (safetensors) where Accept asks for octets",
             "headers": {
                 "Edge-Cmcl-Generation": {"description": "Digest of the generation that answered", "schema": _TEXT}
             },
-            "content": {JSON: {"schema": _ref(answer)}, BINARY: binary},
+            "content": {JSON: {"schema": _ref(answer)}, BINARY: {"schema": _BYTES}},
         },
         "400": _problem("A parameter is wrong, or the body is no JSON"),
         "406": _problem("Accept names nothing that is offered"),
@@ -108,10 +114,10 @@ def _question(summary: str, body: str, example: Schema, answer: str, parameters:
         "422": _problem("The windows cannot be used"),
         "503": {
             **_problem("Too many requests at once"),
-            "headers": {_BUSY: {"description": "Seconds to wait", "schema": {"type": "integer"}}},
+            "headers": {"Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}},
         },
     }
-    content = {JSON: {"schema": _ref(body), "example": example}, BINARY: binary}
+    content = {JSON: {"schema": _ref(body), "example": example}, BINARY: sent}
     operation = {
         "summary": summary,
         "parameters": parameters,
@@ -142,8 +148,9 @@ def _parameter(name: str, description: str, schema: Schema) -> Schema:
     return {"name": name, "in": "query", "description": description, "required": False, "schema": schema}
 
 
-def _list(items: Schema) -> Schema:
-    return {"type": "array", "items": items}
+def _list(items: Schema, most: int | None = None) -> Schema:
+    bound = {} if most is None else {"maxItems": most}
+    return {"type": "array", "items": items, **bound}
 
 
 def _ref(name: str) -> Schema:

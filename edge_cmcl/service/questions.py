@@ -13,15 +13,22 @@ from numpy.typing import NDArray
 
 from edge_cmcl import tensors
 from edge_cmcl.data import Pairs
+from edge_cmcl.device.encoders import BATCH
 from edge_cmcl.device.fits import differences
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.use import Hits, Joint, classify, joint_embeddings, joint_tensors, retrieve
 from edge_cmcl.errors import UsageError
 from edge_cmcl.service.bodies import pairs_of, sides_of
+from edge_cmcl.service.problems import Problem
 from edge_cmcl.service.recent import Recent
 
 TOP = 10
-MAX_TOP = 10_000
+MAX_TOP = 1000
+MAX_QUERY_ROWS = 256
+MAX_MOMENTS = 4096
+"""Of a recording in a request: what it takes to answer is bounded by this, and not by the size of the body."""
+MAX_SAMPLES = 1 << 17
+"""Of the windows that an encoder takes at once: each sample is seen by some hundred kernels (64 windows of 2048)."""
 
 Array = NDArray[np.float32]
 Parameters = Mapping[str, Sequence[str]]
@@ -102,7 +109,9 @@ def _classify(model: Model, asked: Asked, recent: Recent) -> bytes:
 
 
 def _retrieve(model: Model, asked: Asked, recent: Recent) -> bytes:
-    rows = [_integer("row", value, 0, 1 << 31) for value in asked.parameters.get("row", ())] or [0]
+    rows = [_integer("row", value, 0, MAX_MOMENTS) for value in asked.parameters.get("row", ())] or [0]
+    if len(rows) > MAX_QUERY_ROWS:
+        raise UsageError("too many rows are asked for", expected=f"at most {MAX_QUERY_ROWS}", got=str(len(rows)))
     top = _integer("top", asked.parameters.get("top", [str(TOP)])[-1], 1, MAX_TOP)
     with _closing(*sides_of(asked.kind, asked.body)) as (queries, gallery):
         query = joint_embeddings(model, queries, asked.parameters.get("from", ()))
@@ -163,9 +172,28 @@ def _tensors(
     return tensors.to_bytes(arrays, {**whose, **texts})
 
 
+def check_size(pairs: Pairs) -> None:
+    """Check that a recording can be answered in bounded memory and time.
+
+    Raises:
+        Problem: 413, it has too many windows, or too long ones.
+    """
+    hint = "send fewer windows at a time"
+    if pairs.n > MAX_MOMENTS:
+        expected = f"at most {MAX_MOMENTS} in a request"
+        raise Problem(413, f"{pairs.path} has too many moments", expected=expected, got=str(pairs.n), hint=hint)
+    for name in pairs.modalities:
+        samples = min(pairs.n, BATCH) * pairs.shape(name)[0]
+        if samples > MAX_SAMPLES:
+            expected = f"at most {MAX_SAMPLES} samples in {BATCH} windows"
+            raise Problem(413, f"{pairs.path}: {name} is too long", expected=expected, got=str(samples), hint=hint)
+
+
 @contextmanager
 def _closing(*opened: Pairs) -> Iterator[tuple[Pairs, ...]]:
     try:
+        for pairs in opened:
+            check_size(pairs)
         yield opened
     finally:
         for pairs in opened:

@@ -18,7 +18,7 @@ import uvicorn
 from edge_cmcl.device.fits import FitWarning
 from edge_cmcl.service.app import Service, make_app
 from edge_cmcl.service.current import Current
-from edge_cmcl.service.listening import is_loopback, listening, notify
+from edge_cmcl.service.listening import is_local, listening, notify
 from edge_cmcl.service.settings import DRAIN_S, KEEP_ALIVE_S, MAX_CONNECTIONS, POLL_S, Settings
 
 Told = Callable[[str], None]
@@ -47,6 +47,7 @@ def serve(settings: Settings, told: Told) -> dict[str, Any]:
         ThreadPoolExecutor(settings.workers, "answer") as workers,
         ThreadPoolExecutor(1, "aside") as aside,
     ):
+        remote = not is_local(taken)
         service = Service(settings, Current(settings.store, _THREADS, told), workers, aside)
         first = service.current.model.generation.counter
         told(f"generation {first} answers on {address}")
@@ -54,7 +55,7 @@ def serve(settings: Settings, told: Told) -> dict[str, Any]:
         model = service.current.model
     return {
         "address": address,
-        "remote": _is_remote(settings),
+        "remote": remote,
         "answered": service.figures.answered,
         "refused": service.gate.refused,
         "generation_changes": service.current.changes,
@@ -65,9 +66,9 @@ def serve(settings: Settings, told: Told) -> dict[str, Any]:
 
 
 async def _run(service: Service, taken: socket.socket, told: Told) -> None:
-    local = taken.family != socket.AF_UNIX and is_loopback(taken.getsockname()[0])
+    loopback = taken.family != socket.AF_UNIX and is_local(taken)
     config = uvicorn.Config(
-        make_app(service, local_names_only=local),
+        make_app(service, local_names_only=loopback),
         http="h11",
         ws="none",
         lifespan="off",
@@ -90,10 +91,9 @@ async def _run(service: Service, taken: socket.socket, told: Told) -> None:
 
 async def _follow(service: Service) -> None:
     """Look for another generation until cancelled."""
-    loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(POLL_S)
-        await loop.run_in_executor(service.aside, service.current.look)
+        await asyncio.to_thread(service.current.look)
 
 
 class _Server(uvicorn.Server):
@@ -121,7 +121,3 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
-
-
-def _is_remote(settings: Settings) -> bool:
-    return settings.socket is None and settings.allow_remote

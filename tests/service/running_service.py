@@ -126,14 +126,12 @@ def _address(running: RunningService) -> str:
 class SlowClient:
     """Sends a request but for its last byte, and so holds its place."""
 
-    def __init__(self, path: Path, body: bytes = BODY) -> None:
+    def __init__(self, path: Path, body: bytes = BODY, kind: str = "application/json") -> None:
         self._last = body[-1:]
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.settimeout(30)
         self.socket.connect(str(path))
-        head = (
-            f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
+        head = f"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
         self.socket.sendall(head.encode() + body[:-1])
 
     def finish(self) -> bytes:

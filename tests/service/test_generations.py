@@ -158,6 +158,23 @@ def test_a_damaged_generation_leaves_the_one_before_to_answer_until_it_is_mended
     assert running.client.get("/healthz").json()["status"] == "ok"
 
 
+def test_where_the_store_is_lost_the_service_goes_on_and_says_so(
+    serve: Serve, machine: Machine, taught_copy: Store, tmp_path: Path
+) -> None:
+    running = serve("--store", taught_copy.root, "--socket", tmp_path / "s")
+    taught_copy.root.rename(tmp_path / "lost")
+    running.await_told("the store's generation cannot be used, generation 2 .* goes on: nothing is installed")
+    assert running.client.get("/healthz").json()["status"] == "behind"
+    assert running.ask("/embed", machine.test).status_code == 200
+    assert "edge_cmcl_store_readable 0" in running.client.get("/metrics").text
+    (tmp_path / "lost").rename(taught_copy.root)
+    for _ in range(100):
+        if running.client.get("/healthz").json()["status"] == "ok":
+            break
+        time.sleep(0.05)
+    assert "edge_cmcl_store_readable 1" in running.client.get("/metrics").text
+
+
 def test_what_an_old_generation_held_is_let_go(serve: Serve, taught_copy: Store, tmp_path: Path) -> None:
     running = serve("--store", taught_copy.root, "--socket", tmp_path / "s")
     new = taught_copy.load(CURRENT)

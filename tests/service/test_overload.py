@@ -6,11 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from machine_bundle import Machine
 from running_service import BINARY, BODY, RunningService, SlowClient, await_inside
 
+from edge_cmcl import tensors
 from edge_cmcl.bundle import Store
+from edge_cmcl.data.pairs_format import FORMAT, VERSION
 
 Serve = Callable[..., RunningService]
 
@@ -58,14 +61,30 @@ def test_bodies_are_bounded_before_they_are_read(serve: Serve, taught: Store, tm
     for content in (large, iter([large[: 1 << 20], b"more"])):  # with its length declared, and in chunks without
         answer = running.client.post("/embed", content=content, headers=binary)
         assert (answer.status_code, answer.json()["expected"]) == (413, "at most 1048576 bytes")
-    held = BODY + bytes((1 << 20) - len(BODY))
-    slow = [SlowClient(tmp_path / "s", held) for _ in range(4)]  # all that may be in memory at once
+    spaces = {"Content-Type": "application/json"}  # as JSON a quarter, since it takes many times that when it is read
+    assert running.client.post("/embed", content=BODY + bytes(1 << 18), headers=spaces).status_code == 413
+    slow = [SlowClient(tmp_path / "s", bytes(1 << 20), BINARY) for _ in range(4)]  # all that may be in memory at once
     await_inside(running, 4)
     assert running.client.post("/embed", content=BODY, headers=binary).status_code == 503
     for client in slow:
         client.socket.close()  # and a client that goes away gives its place back
     await_inside(running, 0)
     assert running.client.post("/embed", content=BODY, headers=binary).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("shape", "word"),
+    [((4097, 16, 3), "too many moments"), ((64, 2049, 3), "vibration is too long"), ((1, 131073, 3), "is too long")],
+)
+def test_what_would_take_too_much_to_compute_is_refused(
+    service: RunningService, shape: tuple[int, ...], word: str
+) -> None:
+    metadata = {"format": FORMAT, "version": VERSION}
+    body = tensors.to_bytes({"vibration": np.zeros(shape, np.float32)}, metadata)
+    answer = service.client.post("/embed", content=body, headers={"Content-Type": BINARY})
+    assert (answer.status_code, word in answer.text) == (413, True)
+    smaller = tensors.to_bytes({"vibration": np.zeros((1, 2048, 3), np.float32)}, metadata)
+    assert service.client.post("/embed", content=smaller, headers={"Content-Type": BINARY}).status_code == 200
 
 
 @pytest.mark.parametrize(
