@@ -105,7 +105,7 @@ def embed_all(
         watch: given the encoder's raw outputs (rows, width) of each batch, of the rows in which it was recorded.
 
     Raises:
-        DataError: the file does not fit the modality.
+        DataError: the file does not fit the modality, or is so large in value that its embeddings are no numbers.
         ModelError: the modality is unknown.
     """
     check_fit(pairs, modality, modality, model.record(modality))
@@ -115,6 +115,12 @@ def embed_all(
         stop = min(start + BATCH, pairs.n)
         raw = model.encoder(modality)(pairs.read(modality, start, stop))
         embeddings[start:stop] = model.embed_outputs(modality, raw)
+        if not np.isfinite(embeddings[start:stop]).all():
+            raise DataError(
+                f"{pairs.path}: windows of {modality} are beyond what its encoder can compute",
+                expected="numbers of order 1 in the unit and scale that it was declared with",
+                got=f"up to {np.abs(pairs.read(modality, start, stop)).max():g}",
+            )
         watch(modality, raw[valid[start:stop]])
         progress(f"embed {modality}", stop, pairs.n)
     return embeddings

@@ -29,6 +29,12 @@ _FLAG: Schema = {"type": "boolean"}
 _SERIES: Schema = {"type": "array", "items": {"type": "array", "items": _NUMBER}}
 _SENSOR = "[a-z][a-z0-9_]{0,31}"
 _BYTES: Schema = {"type": "string", "format": "binary"}
+_TENSORS = {
+    "Embeddings": "embeddings float32 (n, d), unit rows; present uint8 (n,); time float64 (n,) in s where it was sent",
+    "Labels": "label int64 (n,), index into `labels` of the metadata or -1; similarity float32 (n,); margin float32 (n,)",
+    "Hits": "query int64 (q,); rows int64 (q, top), of the gallery; similarity float32 (q, top)",
+}
+"""What the tensors of binary answers are; `generation` and `warnings` stand in their metadata."""
 _SIDES = "Two pairs files in one (safetensors): names of tensors, and of metadata, begin with query. or gallery."
 
 
@@ -104,7 +110,10 @@ def _question(summary: str, body: str, example: Schema, answer: str, parameters:
             "headers": {
                 "Edge-Cmcl-Generation": {"description": "Digest of the generation that answered", "schema": _TEXT}
             },
-            "content": {JSON: {"schema": _ref(answer)}, BINARY: {"schema": _BYTES}},
+            "content": {
+                JSON: {"schema": _ref(answer)},
+                BINARY: {"schema": {**_BYTES, "description": _TENSORS[answer]}},
+            },
         },
         "400": _problem("A parameter is wrong, or the body is no JSON"),
         "406": _problem("Accept names nothing that is offered"),

@@ -89,6 +89,12 @@ REFUSED: list[tuple[str, object, int, str]] = [
     ("null", {"windows": {"acoustic": [[[None]] * 16]}}, 422, "something else than numbers"),
     ("huge integers", {"windows": {"acoustic": [[[10**30]] * 16]}}, 422, "something else than numbers"),
     ("ragged", {"windows": {"acoustic": [[[0.0]] * 16, [[0.0]] * 17]}}, 422, "not regular"),
+    (
+        "beyond the encoder",
+        {"windows": {"current": [[[x * 1e38] for x in range(-3, 3)] * 3]}},
+        422,
+        "beyond what its encoder",
+    ),
     ("beyond float32", {"windows": {"acoustic": [[[1e300]] * 16]}}, 422, "finite numbers"),
     (
         "nan",
