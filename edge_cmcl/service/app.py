@@ -247,8 +247,9 @@ class _Observed:
 
         app = self._app if self._is_local(scope) else answer_problem(Problem(421, "this service has no such host"))
         await app(scope, receive, sending)
-        path = scope["path"] if scope["path"] in self._paths else "other"
-        self._figures.count(path, status_code, time.perf_counter() - began)
+        if status_code:  # or else the client had gone
+            path = scope["path"] if scope["path"] in self._paths else "other"
+            self._figures.count(path, status_code, time.perf_counter() - began)
 
     def _is_local(self, scope: Scope) -> bool:
         if not self._local_names_only:

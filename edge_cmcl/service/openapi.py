@@ -31,7 +31,7 @@ _SENSOR = "[a-z][a-z0-9_]{0,31}"
 _BYTES: Schema = {"type": "string", "format": "binary"}
 _TENSORS = {
     "Embeddings": "embeddings float32 (n, d), unit rows; present uint8 (n,); time float64 (n,) in s where it was sent",
-    "Labels": "label int64 (n,), index into `labels` of the metadata or -1; similarity float32 (n,); margin float32 (n,)",
+    "Labels": "label int64 (n,), place in `labels` of the metadata or -1; similarity and margin float32 (n,)",
     "Hits": "query int64 (q,); rows int64 (q, top), of the gallery; similarity float32 (q, top)",
 }
 """What the tensors of binary answers are; `generation` and `warnings` stand in their metadata."""
