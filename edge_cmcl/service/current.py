@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from edge_cmcl.bundle.contents import read_golden
 from edge_cmcl.bundle.layout import INDEX_FILE
 from edge_cmcl.device.golden import golden_windows
 from edge_cmcl.device.model import Model
@@ -46,8 +47,8 @@ class Current:
         self._seen = self._signature()
         self._tries = 0
         self.changes = 0
-        self.behind = ""
         self.model = self._opened()
+        self.behind = self._lag()
 
     def look(self) -> None:
         """Take up the store's generation where it is another one; one that cannot be opened is tried again later."""
@@ -62,18 +63,20 @@ class Current:
             self._told(f"the store's generation cannot be used, {self._described()} goes on: {self.behind}")
 
     def _follow(self) -> None:
-        if self._wanted() == self.model.loaded.digest:
-            self.behind = ""
-            return
-        model = self._opened()  # where a trial fails here, it goes back to what was confirmed, and warns
-        if model.loaded.digest != self.model.loaded.digest:
-            self.model = model
-            self.changes += 1
-            self._told(f"{self._described()} answers from now on")
-        self.behind = "" if self._wanted() == model.loaded.digest else "it is damaged, and an older one answers"
+        if self._lag():
+            model = self._opened()  # where a trial fails here, it goes back to what was confirmed, and warns
+            if model.loaded.digest != self.model.loaded.digest:
+                self.model = model
+                self.changes += 1
+                self._told(f"{self._described()} answers from now on")
+        self.behind = self._lag()
 
-    def _wanted(self) -> str:
-        return open_store(self._store).tags()[CURRENT]
+    def _lag(self) -> str:
+        """Return why the store's generation does not answer, "" where it does: it would, were it whole."""
+        wanted = open_store(self._store).tags()[CURRENT]
+        return (
+            "" if wanted == self.model.loaded.digest else f"generation {wanted[7:19]} is damaged: an older one answers"
+        )
 
     def _opened(self) -> Model:
         model = open_model(self._store, threads=self._threads, wait_s=WAIT_S)
@@ -103,4 +106,6 @@ def _warm(model: Model) -> None:
         if name == TEXT:
             model.embed_labels()
         else:
-            model.embed(name, golden_windows(name, model.record(name), _SAMPLES)[:1])
+            golden = read_golden(model.loaded, name)  # of a length that the encoder takes
+            windows = golden.inputs["windows"] if golden else golden_windows(name, model.record(name), _SAMPLES)
+            model.embed(name, windows[:1])

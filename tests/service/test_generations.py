@@ -158,6 +158,18 @@ def test_a_damaged_generation_leaves_the_one_before_to_answer_until_it_is_mended
     assert running.client.get("/healthz").json()["status"] == "ok"
 
 
+def test_a_generation_that_is_damaged_at_the_start_leaves_the_one_before_to_answer_too(
+    serve: Serve, taught_copy: Store, tmp_path: Path
+) -> None:
+    current = taught_copy.load(CURRENT)
+    damage(taught_copy, current.generation.modalities["vibration"].adapter_blob)
+    running = serve("--store", taught_copy.root, "--socket", tmp_path / "s")
+    health = running.client.get("/healthz").json()
+    assert (health["status"], health["counter"]) == ("behind", 1)
+    assert current.digest[7:19] in health["reason"]
+    assert "is damaged" in running.told()
+
+
 def test_where_the_store_is_lost_the_service_goes_on_and_says_so(
     serve: Serve, machine: Machine, taught_copy: Store, tmp_path: Path
 ) -> None:
