@@ -193,7 +193,7 @@ def test_what_an_old_generation_held_is_let_go(serve: Serve, taught_copy: Store,
     old = taught_copy.load_manifest(new.generation.parents[0])
     await_counter(running, 2)
     held = open_files(running)
-    for _ in range(3):
+    for _ in range(2):
         for generation in (old, new):
             with taught_copy.writer():
                 taught_copy.move_tags({CURRENT: generation.descriptor})
