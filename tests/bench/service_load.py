@@ -6,7 +6,7 @@ A machine of the simulator, as large as by default, is installed; the installed 
 socket. Clients ask for embeddings of single windows, one sensor or two, over connections that stay open, each as soon
 as its last answer is there. Meanwhile `edge-cmcl update` teaches a sensor and the labels, and `rollback` takes it
 back. Every answer is compared, byte for byte, with what the generation that it names answers in this process. Then
-requests of many shapes go on to the number asked for, and the service's resident memory is read on the way.
+requests of many shapes follow, as many as asked for, and the service's resident memory is read on the way.
 
 Prints one JSON object. `--check` exits with 1 where an answer was wrong, a connection dropped, or memory grew.
 """
@@ -237,7 +237,7 @@ def measure(seconds: float, clients: int, requests: int) -> dict[str, Any]:
             loaded = ask(path, bodies, clients, seconds=seconds)
             changing.join()
             saturated = _described(loaded, bodies, store, seconds)
-            memory = _memory(process, path, shapes, clients, sum(loaded.statuses.values()), requests)
+            memory = _memory(process, path, shapes, clients, requests)
         served = json.loads(process.stdout.read() if process.stdout else "{}")
     generations = {digest for _, digest, _ in loaded.answers}
     return {
@@ -263,9 +263,9 @@ def _described(seen: Seen, bodies: list[bytes], store: Path, seconds: float) -> 
 
 
 def _memory(
-    process: subprocess.Popen[str], path: Path, shapes: list[bytes], clients: int, done: int, requests: int
+    process: subprocess.Popen[str], path: Path, shapes: list[bytes], clients: int, requests: int
 ) -> dict[str, float]:
-    """Go on to `requests`; return resident memory in MiB after a tenth, half and all of them."""
+    """Ask `requests` times; return resident memory in MiB after a tenth, half and all of them."""
     found: dict[str, float] = {}
     begun = 0
     for share in (0.1, 0.5, 1.0):
@@ -274,7 +274,7 @@ def _memory(
         assert set(seen.statuses) == {200}, seen.statuses
         begun = round(requests * share)
         found[f"after_{begun}"] = round(resident_mib(process), 1)
-    return {"before": done, **found}
+    return found
 
 
 def main() -> int:
