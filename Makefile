@@ -25,7 +25,7 @@ FLIPS ?= 10000
 # Version of the MLflow server, that of the client in lock-host.txt.
 MLFLOW := 3.17.2
 
-.PHONY: help demo test bench compare data crash fuzz links merging mlflow firmware proof lint clean
+.PHONY: help demo test bench compare data crash fuzz links load merging mlflow firmware proof lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -63,6 +63,9 @@ endif
 links: $(STAMP) ## Push over slow, lossy and broken links in network namespaces (minutes; needs root)
 	EDGE_CMCL_LINKS=$(LINKS) $(ONE_CORE) $(BIN)/python -m pytest tests/links -rP
 
+load: $(STAMP) ## Saturate the local service while its generation changes, then ask it 100,000 times (minutes)
+	$(ONE_CORE) $(BIN)/python tests/bench/service_load.py --check
+
 merging: $(STAMP) data ## Merge devices that taught different and the same real sensors, by every way (under ten minutes)
 	$(ONE_CORE) $(BIN)/python -W ignore tests/bench/merging.py --data .bench/data --check
 
@@ -81,7 +84,7 @@ mlflow: .bench/mlflow/.installed ## Log a fleet to a real MLflow server, which t
 	.bench/mlflow/bin/python -m pip install --quiet --disable-pip-version-check mlflow==$(MLFLOW)
 	touch $@
 
-proof: fuzz crash links merging firmware ## Run the full fuzzing, crash and link tests, and the measurement of merges
+proof: fuzz crash links merging load firmware ## Run the full fuzzing, crash, link, load and firmware tests, and the measurement of merges
 
 lint: $(STAMP) ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check .

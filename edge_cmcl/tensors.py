@@ -29,6 +29,7 @@ MAX_HEADER_BYTES = 8 << 20
 """The library takes 100 MB; label names, the most that our files have in theirs, are below 5 MiB."""
 
 _LENGTH = struct.Struct("<Q")
+_CODES = {"float32": "F32", "float64": "F64", "int64": "I64", "uint8": "U8"}
 
 
 def to_bytes(tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -54,6 +55,19 @@ def from_bytes(data: bytes, name: str = "tensors") -> dict[str, Array]:
         return dict(load(data))
     except (SafetensorError, ValueError, KeyError) as error:
         raise _unreadable(name, error) from error
+
+
+def from_bytes_with_metadata(data: bytes, name: str = "tensors") -> tuple[dict[str, Array], dict[str, str]]:
+    """Parse one safetensors file held in memory, and the string metadata in its header.
+
+    Raises:
+        DataError: `data` is not a safetensors file, or its header is too long; `name` says which in the message.
+    """
+    length = int.from_bytes(data[: _LENGTH.size], "little")
+    _check_header_length(name, length, len(data))
+    arrays = from_bytes(data, name)  # the library checks the header before anything else looks at it
+    header = json.loads(data[_LENGTH.size : _LENGTH.size + length])
+    return arrays, dict(header.get("__metadata__") or {})
 
 
 def write(path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
@@ -117,6 +131,44 @@ class TensorFile:
         self.close()
 
 
+class TensorArrays:
+    """Arrays in memory that are read like a `TensorFile`.
+
+    Args:
+        name: what to call them in messages.
+        arrays: the tensors.
+        metadata: the metadata strings.
+    """
+
+    def __init__(self, name: str, arrays: Mapping[str, Array], metadata: Mapping[str, str]) -> None:
+        self.path = Path(name)
+        self.metadata = dict(metadata)
+        self.names: tuple[str, ...] = tuple(sorted(arrays))
+        self._arrays = dict(arrays)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of tensor `name`."""
+        return self._arrays[name].shape
+
+    def dtype(self, name: str) -> str:
+        """Return the dtype of tensor `name` as safetensors calls it, or as NumPy does where that has none."""
+        return dtype_code(self._arrays[name])
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+        """Return rows `start:stop` of tensor `name` as a new array."""
+        return np.array(self._arrays[name][start:stop])
+
+    def close(self) -> None:
+        """Let go of the arrays."""
+        self._arrays = {}
+
+
+def dtype_code(array: Array) -> str:
+    """Return what safetensors calls the dtype of `array`, for instance "F32"; NumPy's name for those that it lacks."""
+    name = str(array.dtype.name)
+    return _CODES.get(name, name)
+
+
 def _check_header(path: Path) -> None:
     """Refuse a header that takes far more memory than one of ours; whatever else is wrong is the library's to say."""
     try:
@@ -125,10 +177,13 @@ def _check_header(path: Path) -> None:
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise _unreadable(str(path), error) from error
-    length = int.from_bytes(start, "little")
+    _check_header_length(str(path), int.from_bytes(start, "little"), size)
+
+
+def _check_header_length(name: str, length: int, size: int) -> None:
     if MAX_HEADER_BYTES < length <= size:
         expected = f"a header of at most {MAX_HEADER_BYTES} bytes"
-        raise DataError(f"cannot read {path}", expected=expected, got=f"one of {length} bytes")
+        raise DataError(f"cannot read {name}", expected=expected, got=f"one of {length} bytes")
 
 
 def _unreadable(name: str, error: Exception) -> DataError:

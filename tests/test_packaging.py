@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 PYTHONS = sorted({"3.10", "3.11", f"{sys.version_info.major}.{sys.version_info.minor}"})  # JetPack 6, and this one
 DEVICE_ROOMS = [
+    "service",
     "device",
     "bundle",
     "data",
@@ -70,6 +72,16 @@ def test_the_base_install_runs_the_command_and_has_its_data_files(
     wrote = run_cli("init", "new.toml", "--json", program=program)
     assert (wrote.code, wrote.json) == (0, {"project": "new.toml"})
     assert (tmp_path / "new.toml").read_bytes() == (ROOT / "edge_cmcl" / "project_template.toml").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", PYTHONS)
+def test_the_base_install_says_what_the_service_needs(
+    base_bin: Callable[[str], Path], run_cli: Callable[..., Any], version: str
+) -> None:
+    done = run_cli("serve", "--json", program=base_bin(version) / "edge-cmcl")
+    error = done.json["error"]
+    assert (done.code, error["type"], error["got"]) == (7, "MissingExtraError", "no starlette, uvicorn")
 
 
 @pytest.mark.slow

@@ -136,6 +136,12 @@ def show_warnings() -> None:
     warnings.showwarning = shown
 
 
+def told(text: str) -> None:
+    """Print on stderr what a command that goes on has just done."""
+    with suppress(BrokenPipeError):
+        print(text, file=sys.stderr, flush=True)
+
+
 def warn(text: str) -> None:
     """Print a warning on stderr."""
     with suppress(BrokenPipeError):

@@ -76,7 +76,7 @@ def classify(
     result = {
         "modalities": found.modalities,
         "labels": found.names,
-        "moments": _moments(found),
+        "moments": found.moments(),
         "accuracy": found.accuracy,
         "scored": found.scored,
         "per_label": found.per_label(),
@@ -130,22 +130,8 @@ def retrieve(
     show(result, table(header, rows), json=json)
 
 
-def _moments(found: Classified) -> list[dict[str, Any]]:
-    columns = zip(found.labels.tolist(), found.similarity.tolist(), found.margin.tolist(), strict=True)
-    return [
-        {
-            "row": row,
-            **({} if found.time is None else {"time": float(found.time[row])}),
-            "label": found.names[index] if index >= 0 else None,
-            "similarity": similarity,
-            "margin": margin,
-        }
-        for row, (index, similarity, margin) in enumerate(columns)
-    ]
-
-
 def _describe(found: Classified, data: Path, *, every_row: bool) -> str:
-    moments = _moments(found)
+    moments = found.moments()
     shown = moments if every_row else moments[:SHOWN_ROWS]
     cells = [[m["row"], *_time(found.time, m["row"]), m["label"], m["similarity"], m["margin"]] for m in shown]
     parts = [table(["row", *_if(found.time, "time"), "label", "similarity", "margin"], cells)]

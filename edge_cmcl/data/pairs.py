@@ -20,14 +20,13 @@ from edge_cmcl import tensors
 from edge_cmcl.data.pairs_format import FORMAT, MIN_SAMPLES, VERSION, Layout, TensorLayout, check_layout, check_name
 from edge_cmcl.errors import DataError
 
-__all__ = ["FORMAT", "MIN_SAMPLES", "VERSION", "Pairs", "file_digest", "open_pairs", "write_pairs"]
+__all__ = ["FORMAT", "MIN_SAMPLES", "VERSION", "Pairs", "file_digest", "open_pairs", "pairs_in_memory", "write_pairs"]
 
 _READ_BYTES = 1 << 20
-_DTYPES = {"float32": "F32", "float64": "F64", "int64": "I64", "uint8": "U8"}
 
 
 class Pairs:
-    """An opened, validated pairs file; a context manager. Made by `open_pairs`.
+    """An opened, validated pairs file; a context manager. Made by `open_pairs` and `pairs_in_memory`.
 
     Attributes:
         path: the file.
@@ -42,7 +41,7 @@ class Pairs:
         time: float64 (n,), start of each window in s; None where the file does not say. It rises within a recording.
     """
 
-    def __init__(self, file: tensors.TensorFile, layout: Layout) -> None:
+    def __init__(self, file: tensors.TensorFile | tensors.TensorArrays, layout: Layout) -> None:
         self._file = file
         self._windows = layout.windows
         self.path: Path = file.path
@@ -131,7 +130,24 @@ def open_pairs(path: Path | str) -> Pairs:
     Raises:
         DataError: the file is missing, damaged, of another kind or version, or breaks a rule of the format.
     """
-    file = tensors.TensorFile(Path(path))
+    return _opened(tensors.TensorFile(Path(path)))
+
+
+def pairs_in_memory(name: str, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> Pairs:
+    """Validate what stands in a pairs file (design.md section 4) and is in memory already.
+
+    Args:
+        name: what to call it in messages, for instance "the request".
+        arrays: the tensors of such a file.
+        metadata: its metadata strings.
+
+    Raises:
+        DataError: as `open_pairs`.
+    """
+    return _opened(tensors.TensorArrays(name, arrays, metadata))
+
+
+def _opened(file: tensors.TensorFile | tensors.TensorArrays) -> Pairs:
     try:
         layouts = {name: TensorLayout(file.shape(name), file.dtype(name)) for name in file.names}
         return Pairs(file, check_layout(str(file.path), layouts, file.metadata))
@@ -199,7 +215,7 @@ def write_pairs(
         "units": json.dumps(dict(units or {})),
         "source": json.dumps(source),
     }
-    described = {name: TensorLayout(a.shape, _DTYPES.get(a.dtype.name, a.dtype.name)) for name, a in arrays.items()}
+    described = {name: TensorLayout(a.shape, tensors.dtype_code(a)) for name, a in arrays.items()}
     layout = check_layout(where, described, metadata)
     _check_labels(where, arrays.get("label"), layout.label_names)
     _check_time(where, arrays.get("time"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,11 +83,18 @@ def drift(model: Model, pairs: Pairs, modalities: Sequence[str] = (), progress: 
     for name in chosen:
         check_fit(pairs, name, name, model.record(name))
         check_holds(pairs, name)
-    return [_drift(model, pairs, name, progress) for name in chosen]
+    return [drift_of(model, name, _outputs(model, pairs, name, progress)) for name in chosen]
 
 
-def _drift(model: Model, pairs: Pairs, name: str, progress: Progress) -> Drift:
-    sums, singles, energies = _streamed(model, pairs, name, progress)
+def drift_of(model: Model, name: str, outputs: Iterable[NDArray[np.float32]]) -> Drift:
+    """Tell of recent windows of one sensor whether they are of the kind that `model` has learned.
+
+    Args:
+        model: the generation.
+        name: a sensor of it.
+        outputs: batches of its encoder's raw outputs (rows, width) for them.
+    """
+    sums, singles, energies = _streamed(model, name, outputs)
     n = len(singles)
     found = read_calibration(model.record(name))
     false_alarms = found.false_alarms if found else FALSE_ALARMS
@@ -116,23 +123,29 @@ def _verdict(share: float, threshold: float | None, n: int) -> str:
     return NORMAL if n >= ENOUGH else TOO_FEW
 
 
+def _outputs(model: Model, pairs: Pairs, name: str, progress: Progress) -> Iterator[NDArray[np.float32]]:
+    """Yield the encoder's raw outputs of the valid windows of a file, a batch at a time."""
+    valid = pairs.valid(name)
+    for start in range(0, pairs.n, BATCH):
+        stop = min(start + BATCH, pairs.n)
+        yield model.encoder(name)(pairs.read(name, start, stop)[valid[start:stop]])
+        progress(f"watch {name}", stop, pairs.n)
+
+
 def _streamed(
-    model: Model, pairs: Pairs, name: str, progress: Progress
+    model: Model, name: str, outputs: Iterable[NDArray[np.float32]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the sum (width,) of the valid windows' residuals, and of each its energy outside and its whole energy."""
-    statistics, valid = statistics_of(model.adapter(name)), pairs.valid(name)
+    """Return the sum (width,) of the windows' residuals, and of each its energy outside and its whole energy."""
+    statistics = statistics_of(model.adapter(name))
     width = len(statistics.mean)
     held = guard(model.origins(name), width)
     sums, singles, energies = np.zeros(width), [np.zeros(0)], [np.zeros(0)]
-    for start in range(0, pairs.n, BATCH):
-        stop = min(start + BATCH, pairs.n)
-        windows = pairs.read(name, start, stop)[valid[start:stop]]
-        scores = standard_scores(model.encoder(name)(windows), statistics)
+    for raw in outputs:
+        scores = standard_scores(raw, statistics)
         rest = residuals(scores, held)
         sums += rest.sum(axis=0, dtype=np.float64)
         singles.append(np.square(rest, dtype=np.float64).mean(axis=1))
         energies.append(np.square(scores, dtype=np.float64).mean(axis=1))
-        progress(f"watch {name}", stop, pairs.n)
     return sums, np.concatenate(singles), np.concatenate(energies)
 
 

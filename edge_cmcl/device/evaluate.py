@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -22,6 +23,11 @@ MAX_GALLERY = 2000
 """Rows of one file that are ranked against each other; a larger file is thinned evenly, and the metrics say so."""
 
 Array = NDArray[np.float32]
+Watch = Callable[[str, Array], None]
+
+
+def unwatched(modality: str, raw: Array) -> None:
+    """Let an encoder's raw outputs pass unseen."""
 
 
 @dataclass(frozen=True)
@@ -86,18 +92,36 @@ def overall(found: list[PairMetrics]) -> dict[str, float]:
     return means
 
 
-def embed_all(model: Model, pairs: Pairs, modality: str, progress: Progress = silent) -> Array:
+def embed_all(
+    model: Model, pairs: Pairs, modality: str, progress: Progress = silent, watch: Watch = unwatched
+) -> Array:
     """Return unit embeddings (n, d) of one modality of a file, in bounded memory beside the result.
 
+    Args:
+        model: the generation.
+        pairs: the file.
+        modality: a sensor of both.
+        progress: told each batch.
+        watch: given the encoder's raw outputs (rows, width) of each batch, of the rows in which it was recorded.
+
     Raises:
-        DataError: the file does not fit the modality.
+        DataError: the file does not fit the modality, or is so large in value that its embeddings are no numbers.
         ModelError: the modality is unknown.
     """
     check_fit(pairs, modality, modality, model.record(modality))
+    valid = pairs.valid(modality)
     embeddings = np.zeros((pairs.n, model.generation.embedding_dim), np.float32)
     for start in range(0, pairs.n, BATCH):
         stop = min(start + BATCH, pairs.n)
-        embeddings[start:stop] = model.embed(modality, pairs.read(modality, start, stop))
+        raw = model.encoder(modality)(pairs.read(modality, start, stop))
+        embeddings[start:stop] = model.embed_outputs(modality, raw)
+        if not np.isfinite(embeddings[start:stop]).all():
+            raise DataError(
+                f"{pairs.path}: windows of {modality} are beyond what its encoder can compute",
+                expected="numbers of order 1 in the unit and scale that it was declared with",
+                got=f"up to {np.abs(pairs.read(modality, start, stop)).max():g}",
+            )
+        watch(modality, raw[valid[start:stop]])
         progress(f"embed {modality}", stop, pairs.n)
     return embeddings
 

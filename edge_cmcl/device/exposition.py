@@ -30,12 +30,27 @@ def write_exposition(path: Path, store: Store, status: Mapping[str, Any], drift:
     Raises:
         StorageError: the file system refused.
     """
+    write_bytes(path, told(store, status, drift).encode())
+
+
+def told(store: Store, status: Mapping[str, Any], drift: Iterable[Drift] = ()) -> str:
+    """Return what `write_exposition` writes; its arguments are the same."""
+    return exposition(_metrics(store, status, list(drift)))
+
+
+def exposition(metrics: Iterable[tuple[str, str, list[Sample]]], kind: str = "gauge") -> str:
+    """Return metrics of one kind in Prometheus' text format.
+
+    Args:
+        metrics: of each its name, without `edge_cmcl_`, what it is, and its samples; one without samples is left out.
+        kind: "gauge" or "counter".
+    """
     lines: list[str] = []
-    for name, text, samples in _metrics(store, status, list(drift)):
+    for name, text, samples in metrics:
         if samples:
-            lines += [f"# HELP edge_cmcl_{name} {text}", f"# TYPE edge_cmcl_{name} gauge"]
+            lines += [f"# HELP edge_cmcl_{name} {text}", f"# TYPE edge_cmcl_{name} {kind}"]
             lines += [f"edge_cmcl_{name}{_labels(labels)} {value!r}" for labels, value in samples]
-    write_bytes(path, ("\n".join(lines) + "\n").encode())
+    return "\n".join(lines) + "\n"
 
 
 def _metrics(store: Store, status: Mapping[str, Any], drift: list[Drift]) -> Iterator[tuple[str, str, list[Sample]]]:

@@ -95,7 +95,7 @@ def check_fit(pairs: Pairs, tensor: str, modality: str, declared: Declared) -> N
     Warns:
         FitWarning: rate or window length differ by more than 20 %.
     """
-    unit, rate_hz = pairs.units.get(tensor, ""), pairs.rate_hz.get(tensor)
+    unit = pairs.units.get(tensor, "")
     if unit and declared.unit and _plain(unit) != _plain(declared.unit):
         hint = f"import it again in that unit, for instance with @RATE[{declared.unit}]; a divisor belongs to the unit"
         raise DataError(
@@ -104,16 +104,24 @@ def check_fit(pairs: Pairs, tensor: str, modality: str, declared: Declared) -> N
             got=unit,
             hint=hint,
         )
+    for difference in differences(pairs, tensor, modality, declared):
+        warnings.warn(difference, FitWarning, stacklevel=2)
+
+
+def differences(pairs: Pairs, tensor: str, modality: str, declared: Declared) -> list[str]:
+    """Return what `check_fit` warns of: a rate or windows that differ by more than 20 % from what was declared."""
+    rate_hz = pairs.rate_hz.get(tensor)
     if rate_hz is None:
-        return
-    window_s = pairs.shape(tensor)[0] / rate_hz
-    for what, found, wanted, in_unit in (
+        return []
+    found = []
+    for what, value, wanted, in_unit in (
         ("a rate", rate_hz, declared.rate_hz, "Hz"),
-        ("windows", window_s, declared.window_s, "s"),
+        ("windows", pairs.shape(tensor)[0] / rate_hz, declared.window_s, "s"),
     ):
-        if wanted is not None and abs(found / wanted - 1) > MAX_DIFFERENCE:
-            text = f"{pairs.path}: {tensor} has {what} of {found:g} {in_unit}, {modality} of {wanted:g} {in_unit}"
-            warnings.warn(f"{text}: what was learned may not hold for it", FitWarning, stacklevel=2)
+        if wanted is not None and abs(value / wanted - 1) > MAX_DIFFERENCE:
+            text = f"{pairs.path}: {tensor} has {what} of {value:g} {in_unit}, {modality} of {wanted:g} {in_unit}"
+            found.append(f"{text}: what was learned may not hold for it")
+    return found
 
 
 def _plain(unit: str) -> str:

@@ -151,7 +151,12 @@ class Model:
 
     def embed(self, modality: str, windows: Windows) -> Array:
         """Return unit embeddings (n, d) float32 of `windows`; raises as `features`."""
-        return unit(self.features(modality, windows) @ self.adapter(modality).weight.T)
+        return self.embed_outputs(modality, self.encoder(modality)(windows))
+
+    def embed_outputs(self, modality: str, raw: Array) -> Array:
+        """Return unit embeddings (n, d) float32 of an encoder's raw outputs (n, width)."""
+        adapter = self.adapter(modality)
+        return unit(standardise(raw, statistics_of(adapter)) @ adapter.weight.T)
 
     def embed_labels(self, names: Sequence[str] | None = None) -> Array:
         """Return unit embeddings (len(names), d) of class names, by default of all labels learned.

@@ -20,11 +20,17 @@ from edge_cmcl.errors import ModelError
 RUN_FILE = "edge-cmcl.toml"
 
 
-def open_model(store: Path | str, *, threads: int = 0) -> Model:
+def open_model(store: Path | str, *, threads: int = 0, wait_s: float = 0.0) -> Model:
     """Return the generation in use of the device store at `store`, ready to embed (see `starting.start`).
 
     Where it is damaged, the one before that is intact answers instead. The store stays as it is: to install the bundle
     again, or to go back, is for its user to choose.
+
+    Args:
+        store: the device store.
+        threads: CPU threads of one operator; 0 for one per core.
+        wait_s: how long to wait for a writer, such as the update that has just put a generation on trial: without the
+            lock that generation is neither tested nor counted.
 
     Raises:
         ModelError: nothing is installed there.
@@ -36,7 +42,7 @@ def open_model(store: Path | str, *, threads: int = 0) -> Model:
     """
     opened = open_store(Path(store))
     try:
-        model = start(opened, threads=threads)
+        model = start(opened, threads=threads, wait_s=wait_s)
         check_digests(model.loaded)
     except DAMAGED as error:
         current = opened.tags()[CURRENT]

@@ -33,17 +33,17 @@ class RevertedWarning(EdgeCmclWarning):
     """A generation on trial failed, and the one that was confirmed last is in use again."""
 
 
-def start(store: Store, *, threads: int = 0) -> Model:
+def start(store: Store, *, threads: int = 0, wait_s: float = 0.0) -> Model:
     """Return the generation in use, ready to embed; one on trial is tested first, and reverted where it fails.
 
-    Where the store cannot be written, since another process writes or the disk is read-only, nothing is counted or
-    reverted: reading never waits.
+    Where the store cannot be written, since another process writes for longer than `wait_s` or the disk is read-only,
+    nothing is counted or reverted. By default reading never waits.
 
     Raises:
         DigestError, FormatError: it is damaged, and there is nothing to go back to.
     """
     if _on_trial(store):
-        with suppress(PlatformError), store.writer(wait_s=0.0):  # reading never waits
+        with suppress(PlatformError), store.writer(wait_s=wait_s):
             model, reverted = _settled(store, threads)
             if reverted is not None:
                 warnings.warn(_told(reverted, model.loaded), RevertedWarning, stacklevel=3)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_cmcl import tensors
 from edge_cmcl.data import Pairs
-from edge_cmcl.device.evaluate import embed_all
+from edge_cmcl.device.evaluate import Watch, embed_all, unwatched
 from edge_cmcl.device.fits import check_holds, chosen_sensors, near
 from edge_cmcl.device.model import Model, fuse
 from edge_cmcl.errors import UsageError
@@ -90,6 +90,20 @@ class Classified:
             for index, name in enumerate(self.names)
         ]
 
+    def moments(self) -> list[dict[str, Any]]:
+        """Return of each moment its row, its time where that is known, its label or None, similarity and margin."""
+        columns = zip(self.labels.tolist(), self.similarity.tolist(), self.margin.tolist(), strict=True)
+        return [
+            {
+                "row": row,
+                **({} if self.time is None else {"time": float(self.time[row])}),
+                "label": self.names[index] if index >= 0 else None,
+                "similarity": similarity,
+                "margin": margin,
+            }
+            for row, (index, similarity, margin) in enumerate(columns)
+        ]
+
     @property
     def _judged(self) -> NDArray[np.bool_]:
         return np.asarray((self.true >= 0) & (self.labels >= 0))
@@ -110,7 +124,13 @@ class Hits:
     similarity: tuple[float, ...]
 
 
-def joint_embeddings(model: Model, pairs: Pairs, modalities: Sequence[str] = (), progress: Progress = silent) -> Joint:
+def joint_embeddings(
+    model: Model,
+    pairs: Pairs,
+    modalities: Sequence[str] = (),
+    progress: Progress = silent,
+    watch: Watch = unwatched,
+) -> Joint:
     """Fuse the sensors of a file into one embedding per moment, whichever of them were recorded then.
 
     Args:
@@ -118,6 +138,7 @@ def joint_embeddings(model: Model, pairs: Pairs, modalities: Sequence[str] = (),
         pairs: the file.
         modalities: sensors to use; by default every one that the generation knows.
         progress: told each batch.
+        watch: given the raw outputs of recorded windows (`evaluate.embed_all`).
 
     Raises:
         DataError: the file has none of them.
@@ -127,7 +148,7 @@ def joint_embeddings(model: Model, pairs: Pairs, modalities: Sequence[str] = (),
     for name in chosen:
         check_holds(pairs, name)
     valid = {name: pairs.valid(name) for name in chosen}
-    embeddings = {name: embed_all(model, pairs, name, progress) for name in chosen}
+    embeddings = {name: embed_all(model, pairs, name, progress, watch) for name in chosen}
     fused, present = fuse(embeddings, valid)
     return Joint(chosen, fused, present, np.sum(list(valid.values()), axis=0), pairs.time)
 
@@ -138,6 +159,7 @@ def classify(
     modalities: Sequence[str] = (),
     labels: Sequence[str] = (),
     progress: Progress = silent,
+    watch: Watch = unwatched,
 ) -> Classified:
     """Give each moment the label whose text embedding is nearest.
 
@@ -147,6 +169,7 @@ def classify(
         modalities: sensors to use; by default all known ones.
         labels: names to choose from, among those learned; by default all of them.
         progress: told each batch.
+        watch: given the raw outputs of recorded windows (`evaluate.embed_all`).
 
     Raises:
         ModelError: no labels have been learned.
@@ -162,8 +185,8 @@ def classify(
             raise UsageError(f"the label {name!r} was never learned", expected=expected, got=name, hint=hint)
     if len(names) < 2:
         raise UsageError("there is nothing to choose from", expected="at least two labels", got=", ".join(names))
-    texts = model.embed_labels(names)
-    joint = joint_embeddings(model, pairs, modalities, progress)
+    texts = model.embed_labels(names if names != learned else None)  # whose features are stored
+    joint = joint_embeddings(model, pairs, modalities, progress, watch)
     similarity = joint.embeddings @ texts.T
     order = np.argsort(-similarity, axis=1)
     best, second = (np.take_along_axis(similarity, order[:, [k]], axis=1)[:, 0] for k in (0, 1))
@@ -201,12 +224,18 @@ def _true(pairs: Pairs, names: Sequence[str]) -> NDArray[np.int64]:
 
 
 def write_joint(path: Path, joint: Joint, model: Model) -> None:
-    """Write joint embeddings as safetensors: embeddings (n, d) float32, present (n,) uint8, and what made them.
-
-    Where the moments' times are known they are there too, time (n,) float64 in s.
+    """Write joint embeddings as safetensors; see `joint_tensors`.
 
     Raises:
         StorageError: the file system refused.
+    """
+    tensors.write(path, *joint_tensors(joint, model))
+
+
+def joint_tensors(joint: Joint, model: Model) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Return the tensors of joint embeddings, embeddings (n, d) float32 and present (n,) uint8, and their metadata.
+
+    Where the moments' times are known they are there too, time (n,) float64 in s.
     """
     described = {
         "format": EMBEDDINGS_FORMAT,
@@ -220,4 +249,4 @@ def write_joint(path: Path, joint: Joint, model: Model) -> None:
     }
     if joint.time is not None:
         columns["time"] = joint.time
-    tensors.write(path, columns, described)
+    return columns, described

@@ -3,17 +3,16 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import numpy as np
 import pytest
+from wrong_generations import commit_wrong, damage
 
-from edge_cmcl.bundle import Generation, Store
-from edge_cmcl.bundle.payloads import Golden, golden_from_bytes, golden_to_bytes
+from edge_cmcl.bundle import Store
 from edge_cmcl.device.generations import rollback
 from edge_cmcl.device.intact import DamagedGenerationWarning
 from edge_cmcl.device.opening import open_model
 from edge_cmcl.device.starting import RevertedWarning, confirm, start
 from edge_cmcl.device.store import CURRENT
-from edge_cmcl.device.trial import begun, trial_of
+from edge_cmcl.device.trial import trial_of
 from edge_cmcl.errors import DigestError, RefusedError
 
 
@@ -21,25 +20,6 @@ def attempts(store: Store) -> int:
     trial = trial_of(store.state(), store.tags()[CURRENT])
     assert trial is not None
     return trial.attempts
-
-
-def commit_wrong(store: Store) -> str:
-    """Put a generation on trial whose golden vectors are not what it computes, as on a device that computes wrongly."""
-    with store.writer():
-        parent = store.load(CURRENT)
-        old = parent.generation
-        record = old.modalities["vibration"]
-        golden = golden_from_bytes(store.read(parent.layer(str(record.golden_blob))))
-        wrong = {"embeddings": np.ascontiguousarray(-golden.outputs["embeddings"])}
-        blob = store.put(golden_to_bytes(Golden(golden.inputs, wrong)))
-        changed = {**old.modalities, "vibration": record.model_copy(update={"golden_blob": blob})}
-        fields = {"counter": old.counter + 1, "parents": (parent.digest,), "base": parent.base, "modalities": changed}
-        new = Generation.model_validate({**old.model_dump(by_alias=True), **fields})
-
-        def accept(loaded: object) -> None:
-            store.save_state(begun(store.state(), parent.digest, loaded.digest, old.created))  # type: ignore[attr-defined]
-
-        return store.commit(new, [CURRENT, f"generation-{new.counter}-wrong"], accept)
 
 
 def test_an_update_is_on_trial_and_starts_leave_no_count_once_its_self_test_passed(taught_copy: Store) -> None:
@@ -101,11 +81,6 @@ def test_a_reader_beside_a_writer_neither_waits_nor_counts(taught_copy: Store) -
     with taught_copy.writer():
         assert start(other).loaded.digest == taught_copy.tags()[CURRENT]
         assert attempts(taught_copy) == 0
-
-
-def damage(store: Store, digest: str) -> None:
-    path = store.blob_path(digest)
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
 
 
 def test_where_the_generation_in_use_is_damaged_an_older_one_answers_and_nothing_is_changed(taught_copy: Store) -> None:
