@@ -192,7 +192,8 @@ check_room() {
   [ ! -e "$new/complete" ] || return 0
   parent=$PREFIX
   while [ ! -d "$parent" ]; do parent=$(dirname "$parent"); done
-  free=$(df -Pk "$parent" | sed -n '2s/^[^ ]* *[0-9]* *[0-9]* *\([0-9]*\).*/\1/p')
+  free=$(df -Pk "$parent" 2>/dev/null | sed -n '2s/^[^ ]* *[0-9]* *[0-9]* *\([0-9]*\).*/\1/p')
+  [ -n "$free" ] || return 0 # no df, or none that we can read
   [ "$((free / 1024))" -ge "$NEEDED_MB" ] ||
     die 7 "$parent has $((free / 1024)) MB free, and a version takes up to $NEEDED_MB MB" "make room, or name another --prefix"
 }
@@ -242,7 +243,8 @@ build() {
     die 3 "$RUNTIME could not be installed" "it must be for this Python and processor"
   copy_release
   "$new/bin/edge-cmcl" --version >/dev/null 9>&- || die 7 "the program does not start from $new"
-  "$new/bin/python" -c 'import onnxruntime, numpy, edge_cmcl.device' 9>&- || die 7 "a library does not load on this machine"
+  "$new/bin/python" -c 'import onnxruntime, numpy, edge_cmcl.device' 9>&- || 
+    die 7 "a library does not load on this machine (see above)" "Debian, Ubuntu: apt-get install libstdc++6"
   flush "$new" # all of it is on the disk before the mark that says so
   : >"$new/complete"
   trap - EXIT
