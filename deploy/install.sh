@@ -183,7 +183,7 @@ identity() {
   about=$("$PYTHON" -c 'import sys, os; print(sys.version, os.uname().machine)')
   {
     cat "$PACKAGE" "$HERE/requirements-device.txt" "$HERE/install.sh" ${RUNTIME:+"$RUNTIME"}
-    cat "$HERE"/systemd/* "$HERE"/udev/* "$HERE"/update-newest.sh
+    (cd "$HERE" && find systemd udev hooks update-newest.sh -type f | LC_ALL=C sort | xargs cat)
     printf '%s %s' "$PYTHON" "$PREFIX $about"
   } | sha256sum | sed "s/^\(............\).*/$version-\1/"
 }
@@ -262,7 +262,8 @@ requirements() {
 # What --rollback, --uninstall and the units need later, when the folder of this script is gone.
 copy_release() {
   mkdir -p "$new/deploy"
-  cp -R "$HERE/install.sh" "$HERE/update-newest.sh" "$HERE/systemd" "$HERE/udev" "$HERE/requirements-device.txt" "$new/deploy/"
+  cp -R "$HERE/install.sh" "$HERE/update-newest.sh" "$HERE/systemd" "$HERE/udev" "$HERE/hooks" \
+    "$HERE/requirements-device.txt" "$new/deploy/"
   if [ -e "$HERE/OPERATIONS.md" ]; then cp "$HERE/OPERATIONS.md" "$new/deploy/"; fi
 }
 

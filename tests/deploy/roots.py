@@ -132,9 +132,12 @@ def finish(folder: Path, machine: str) -> None:
     for name, numbers in (("null", (1, 3)), ("zero", (1, 5)), ("urandom", (1, 9)), ("random", (1, 8))):
         os.mknod(folder / "dev" / name, 0o020666, os.makedev(*numbers))
         (folder / "dev" / name).chmod(0o666)
-    # There is no /proc in a root, but for what onnxruntime reads.
+    # There is neither /proc nor /sys in a root, but for what onnxruntime reads.
     own = Path("/proc/cpuinfo").read_text()
     (folder / "proc/cpuinfo").write_text(own if machine == platform.machine() else CPU_INFO)
+    (folder / "sys/devices/system/cpu").mkdir(parents=True)
+    for name in ("possible", "present"):
+        (folder / "sys/devices/system/cpu" / name).write_text("0\n")
 
 
 def fetch(cache: Path, machine: str) -> list[Path]:
