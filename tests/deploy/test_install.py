@@ -120,7 +120,7 @@ def test_an_install_puts_everything_where_it_says_and_leaves_nothing_else(histor
     named = {"opt/edge-cmcl", "opt/edge-cmcl/current", "opt/edge-cmcl/versions", "usr/local/bin/edge-cmcl"}
     settings = {"etc/edge-cmcl", "etc/edge-cmcl/edge-cmcl.env", "etc/edge-cmcl/links"}
     store = {"var/lib/edge-cmcl", "var/lib/edge-cmcl/recordings"}
-    folders = {"etc/systemd", "etc/systemd/system", "etc/udev", "etc/udev/rules.d", "usr/local/bin"}
+    folders = {"etc/systemd", "etc/systemd/system", "etc/udev", "etc/udev/rules.d", "usr/local/bin", "opt"}
     assert added - folders == units | named | settings | store | {"etc/udev/rules.d/60-edge-cmcl.rules"}
     assert "edge-cmcl" in after["etc/passwd"]
     assert "/usr/sbin/nologin" in after["etc/passwd"]
