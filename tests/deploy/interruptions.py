@@ -65,20 +65,20 @@ def run_in_group(command: list[str], device: Device, seconds: float | None) -> N
     except subprocess.TimeoutExpired:
         killed = True
     if killed:
-        kill_group(process.pid)
-    process.wait()
+        kill_group(process)
     assert killed or seconds is not None, "install.sh was not interrupted"
 
 
-def kill_group(group: int) -> None:
-    """Kill what is left of a process group, and wait until it is gone."""
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process group that `process` leads, and wait until all of it is gone."""
     for _ in range(200):
         try:
-            os.killpg(group, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
+        process.poll()  # until its parent has asked for it, the leader keeps the group
         time.sleep(0.02)
-    raise AssertionError(f"the process group {group} does not end")
+    raise AssertionError(f"the process group {process.pid} does not end")
 
 
 def some(found: list[Fork], count: int, seed: int) -> list[Fork]:

@@ -170,7 +170,9 @@ def test_a_package_that_is_not_the_locked_one_is_refused_and_leaves_nothing(hist
     device = history.fresh.copy(tmp_path / "device")
     before = device.state()
     (wheel,) = (device.root / "media/wheels").glob("typer-*.whl")
-    wheel.write_bytes(wheel.read_bytes()[:-1] + b"\0")
+    data = bytearray(wheel.read_bytes())
+    data[len(data) // 2] ^= 1
+    wheel.write_bytes(data)
     done = device.install()
     assert (done.returncode, "hash" in done.stderr.lower()) == (4, True)
     assert not list((device.root / "opt/edge-cmcl/versions").iterdir())
