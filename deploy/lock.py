@@ -101,12 +101,14 @@ def described(item: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def interpreter(python: str) -> Path:
-    """Return Python `python`: on the path, or pyenv's; raise SystemExit where there is none."""
+    """Return Python `python`: pyenv's, or one on the path; raise SystemExit where there is none."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    found = [*sorted(pyenv.glob(f"versions/{python}.*/bin/python")), *filter(None, [shutil.which(f"python{python}")])]
-    if not found:
+    for found in sorted(pyenv.glob(f"versions/{python}.*/bin/python")):
+        return found
+    on_path = shutil.which(f"python{python}")
+    if on_path is None:
         raise SystemExit(f"lock.py: there is no Python {python} on the path or in {pyenv}")
-    return Path(found[0])
+    return Path(on_path)
 
 
 def entry(name: str, versions: dict[str, str], hashes: dict[tuple[str, str], set[str]]) -> str:

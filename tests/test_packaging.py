@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
 
 import pytest
+from environments import PYTHONS
 
 ROOT = Path(__file__).parent.parent
-PYTHONS = sorted({"3.10", "3.11", f"{sys.version_info.major}.{sys.version_info.minor}"})  # JetPack 6, and this one
 DEVICE_ROOMS = [
     "device",
     "bundle",
