@@ -29,7 +29,7 @@ FLIPS ?= 10000
 # Version of the MLflow server, that of the client in lock-host.txt.
 MLFLOW := 3.17.2
 
-.PHONY: help demo test bench compare data crash fuzz links deploy arm64 pythons kit lock merging mlflow proof lint clean
+.PHONY: help demo test bench compare data crash fuzz links deploy arm64 pythons kit lock merging mlflow firmware proof lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -86,6 +86,10 @@ lock: $(STAMP) ## Write deploy/requirements-device.txt anew from the lock files 
 merging: $(STAMP) data ## Merge devices that taught different and the same real sensors, by every way (under ten minutes)
 	$(ONE_CORE) $(BIN)/python -W ignore tests/bench/merging.py --data .bench/data --check
 
+firmware: $(STAMP) ## Build the firmware library for this computer and Cortex-M boards, test all of it, and measure it (minutes)
+	EDGE_CMCL_FIRMWARE=full $(ONE_CORE) $(BIN)/python -m pytest tests/bridge/test_c_*.py tests/bridge/test_micro_*.py tests/bridge/test_firmware_to_update.py -rP
+	$(BIN)/python tests/bench/firmware_cost.py
+
 # The server has an environment of its own: it takes an older pyarrow than the host.
 mlflow: .bench/mlflow/.installed ## Log a fleet to a real MLflow server, which this installs (minutes)
 	$(ONE_CORE) $(BIN)/python -m pytest tests/fleet/test_mlflow.py
@@ -97,7 +101,7 @@ mlflow: .bench/mlflow/.installed ## Log a fleet to a real MLflow server, which t
 	.bench/mlflow/bin/python -m pip install --quiet --disable-pip-version-check mlflow==$(MLFLOW)
 	touch $@
 
-proof: fuzz crash links deploy arm64 pythons merging ## Run the full fuzzing, crash, link and deployment tests, and the measurement of merges
+proof: fuzz crash links deploy arm64 pythons merging firmware ## Run the full fuzzing, crash, link and deployment tests, and the measurement of merges
 
 lint: $(STAMP) ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check .

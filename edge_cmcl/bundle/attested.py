@@ -30,7 +30,6 @@ from edge_cmcl.bundle.documents import (
 from edge_cmcl.bundle.envelope import Envelope, sign
 from edge_cmcl.bundle.generation import Name
 from edge_cmcl.bundle.keys import PrivateKey, short
-from edge_cmcl.bundle.layout import Loaded
 from edge_cmcl.bundle.media_types import (
     HELD_OUT,
     HELD_OUT_DOCUMENT,
@@ -206,13 +205,13 @@ def report_tag(device_id: str) -> str:
 
 def attest(
     store: Store,
-    subject: Loaded,
+    subject: Descriptor,
     document: Judgement | Promotion | Report | Shared,
     signers: Sequence[PrivateKey],
     rotations: Sequence[Envelope] = (),
     further: Sequence[Descriptor] = (),
 ) -> Descriptor:
-    """Sign a document about `subject`, write that to `store`, and return the manifest for a tag to point to.
+    """Sign a document about the manifest `subject`, write it to `store`, and return the manifest for a tag to point to.
 
     Raises:
         FormatError: it is too large.
@@ -221,7 +220,7 @@ def attest(
     artifact, payload = _KINDS[type(document)]
     envelope = sign(payload, to_json(document), signers)
     public = [signer.public for signer in signers]
-    return write_signed(store, artifact, envelope, public, rotations, subject.descriptor, further)
+    return write_signed(store, artifact, envelope, public, rotations, subject, further)
 
 
 def attested(

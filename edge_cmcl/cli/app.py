@@ -28,6 +28,7 @@ import typer
 
 from edge_cmcl.cli import (
     assess_commands,
+    blob_commands,
     compare_commands,
     data_commands,
     demo_commands,
@@ -37,10 +38,14 @@ from edge_cmcl.cli import (
     generation_commands,
     host_commands,
     key_commands,
+    pair_commands,
     project_commands,
+    record_commands,
     report_commands,
+    send_commands,
     sync_commands,
     tracking_commands,
+    update_commands,
     use_commands,
 )
 from edge_cmcl.cli.console import show_failure, show_warnings
@@ -49,10 +54,15 @@ from edge_cmcl.cli.failures import Terminated, describe
 _GROUPS = [
     project_commands.app,
     data_commands.app,
+    pair_commands.app,
     host_commands.app,
     device_commands.app,
+    record_commands.app,
+    send_commands.app,
     assess_commands.app,
+    update_commands.app,
     forget_commands.app,
+    blob_commands.app,
     generation_commands.app,
     use_commands.app,
     key_commands.app,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_cmcl.cli.console import progress, show, table, warned
-from edge_cmcl.cli.options import Json, Store, default_store
+from edge_cmcl.cli.options import Json, Store, Threads, default_store
 from edge_cmcl.cli.terms import MOVED, MRR, STILL
 
 if TYPE_CHECKING:
@@ -26,28 +26,41 @@ _NEW_SHARE = (
 @app.command(epilog="Example: edge-cmcl assess --modality acoustic --data new.safetensors --with vibration")
 def assess(
     modality: Annotated[str, typer.Option("--modality", help="The sensor that would be learned, new or known.")],
-    data: Annotated[Path, typer.Option("--data", help="A pairs file of it and its partners, at least 32 pairs.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="A pairs file or recording of it and its partners, at least 32 pairs.")
+    ],
     partner: Annotated[
         list[str] | None,
         typer.Option("--with", help='A partner; repeat. "text" is the labels. [default: all known, and labels]'),
     ] = None,
-    threads: Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 for one per core.")] = 0,
+    threads: Threads = 0,
     store: Store = None,
     json: Json = False,
 ) -> None:
     """Say whether a sensor is worth an update; change nothing.
 
     The recommendation is `learn`, `do not learn` or `unclear`, each with its reasons, and the exit code is 0 for all of
-    them. The store is only read, also while another process writes to it.
+    them. The store is only read, also while another process writes to it; a recording is aligned in a temporary file
+    first, and left alone.
     """
-    from edge_cmcl.data import open_pairs
+    from edge_cmcl.cli import recordings
     from edge_cmcl.device.assess import assess as look
-    from edge_cmcl.device.store import open_store
+    from edge_cmcl.device.store import CURRENT, open_store
 
     opened = open_store(store or default_store())
-    with open_pairs(data) as pairs, progress() as told, warned() as warnings:
+    known = opened.load(CURRENT).generation.modalities
+    named = {modality, *(partner or ())}
+    wanted = named if partner else {*named, *known}
+    with (
+        progress() as told,
+        warned() as warnings,
+        recordings.opened(data, known, told, wanted=wanted, required=named) as (pairs, paired),
+    ):
         found = look(opened, pairs, modality, partners=partner, threads=threads, progress=told)
-    show({**found.as_json(), "warnings": warnings}, describe(found), json=json)
+    result, text = {**found.as_json(), "warnings": warnings}, describe(found)
+    if paired is not None:
+        result["recording"], text = paired.as_json(), f"{recordings.describe(paired)}\n\n{text}"
+    show(result, text, json=json)
 
 
 def describe(found: Assessment) -> str:

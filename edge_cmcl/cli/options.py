@@ -24,6 +24,8 @@ Store = Annotated[
     typer.Option("--store", envvar="EDGE_CMCL_STORE", help="The device store. [default: the user's data folder]"),
 ]
 
+Threads = Annotated[int, typer.Option("--threads", min=0, help="CPU threads; 0 for one per core.")]
+
 
 def default_store() -> Path:
     """Return where the device store is when neither --store nor EDGE_CMCL_STORE says so.
@@ -74,4 +76,24 @@ def need_host() -> None:
             expected="torch, onnx and onnxscript",
             got=f"no {', '.join(missing)}",
             hint="pip install '.[host]' in a checkout of edge-cmcl",
+        )
+
+
+def need_bridge() -> None:
+    """Check that the bridge extra is installed.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    from importlib.util import find_spec
+
+    from edge_cmcl.errors import MissingExtraError
+
+    missing = [name for name in ("cbor2", "cobs", "mcap", "serial") if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            "this command needs the bridge extra",
+            expected="cbor2, cobs, mcap and pyserial",
+            got=f"no {', '.join(missing)}",
+            hint="pip install '.[bridge]' in a checkout of edge-cmcl",
         )

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edge_cmcl.errors import DataError, StorageError, UsageError
+
+MICRO, MICRO_HEADER = "edge-cmcl/micro", "edge-cmcl/micro-header"
+"""Formats of a micro model's blob (firmware_bridge/BLOB.md) and of its C header: what they begin with tells them."""
+
+_BEGINNINGS = {b"ECMM": MICRO, b"/* edge-cmcl micro model": MICRO_HEADER}
 
 Force = Annotated[bool, typer.Option("--force", help="Replace a file of another kind at --out.")]
 
@@ -20,7 +26,7 @@ def check_output(out: Path, inputs: Iterable[Path], kind: str, *, force: bool) -
     Args:
         out: the file that the command is asked to write.
         inputs: the files that it reads; the same file by another name counts too.
-        kind: format of the files that it writes, as their metadata say; an older one of that kind is replaced.
+        kind: format of the files that it writes, as they say; an older one of that kind is replaced.
         force: replace a file of another kind.
 
     Raises:
@@ -80,9 +86,14 @@ def check_folder(out: Path) -> None:
 
 
 def _format(path: Path) -> str:
-    """Return the format that a safetensors file names in its metadata, "" for any other file."""
+    """Return the format that a safetensors file names in its metadata, or that a file's beginning tells; else ""."""
     from edge_cmcl.tensors import TensorFile
 
+    with suppress(OSError), path.open("rb") as file:
+        beginning = file.read(max(map(len, _BEGINNINGS)))
+        for first, kind in _BEGINNINGS.items():
+            if beginning.startswith(first):
+                return kind
     try:
         with TensorFile(path) as file:
             return file.metadata.get("format", "")

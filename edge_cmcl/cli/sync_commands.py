@@ -22,8 +22,8 @@ from edge_cmcl.cli.options import Json, Store, default_store
 from edge_cmcl.errors import UsageError
 
 if TYPE_CHECKING:
+    from edge_cmcl.device.outgoing import Outgoing
     from edge_cmcl.device.syncing import SyncReport
-    from edge_cmcl.sync.push import Item
 
 app = typer.Typer()
 
@@ -32,7 +32,7 @@ app = typer.Typer()
 def sync(
     remote: Annotated[str, typer.Argument(help=f"{REMOTE} [default: that of the last sync]")] = "",
     show_only: Annotated[
-        bool, typer.Option("--show", help="List every file that would leave this device; send nothing.")
+        bool, typer.Option("--show", help="List every file that would leave this device, with its size; send nothing.")
     ] = False,
     share_heldout: Annotated[
         int,
@@ -56,9 +56,9 @@ def sync(
     While the remote is away the device works on, and the next sync sends everything (exit code 6).
     """
     from edge_cmcl.bundle.store_files import SYNC_FOLDER
+    from edge_cmcl.device.outgoing import outgoing
     from edge_cmcl.device.sharing import share
     from edge_cmcl.device.store import open_store
-    from edge_cmcl.device.syncing import outgoing
     from edge_cmcl.device.syncing import sync as synchronise
 
     opened = open_store(store or default_store())
@@ -68,7 +68,7 @@ def sync(
     link = remote_at(url, opened.root / SYNC_FOLDER, limit, ca_file, plain_http, known_hosts, identity, patience)
     with link, progress() as told, warned() as warnings:
         if show_only:
-            items = outgoing(opened, link)
+            items = outgoing(opened, link, share_heldout)
             shown = {"remote": link.name, "files": [_as_json(item) for item in items], "warnings": warnings}
             show(shown, _describe_items(items), json=json)
             return
@@ -108,28 +108,32 @@ def describe(report: SyncReport) -> str:
     return "\n".join(lines)
 
 
-def _as_json(item: Item) -> dict[str, object]:
+def _as_json(each: Outgoing) -> dict[str, object]:
+    item = each.item
     return {
         "generation": item.generation,
         "tag": item.tag,
         "media_type": item.blob.media_type,
-        "digest": item.blob.digest,
+        "artifact_type": item.blob.artifact_type,
+        "digest": None if each.signed_then else item.blob.digest,
         "bytes": item.blob.size,
+        "exact": each.exact,
         "there": item.there,
     }
 
 
-def _describe_items(items: list[Item]) -> str:
+def _describe_items(found: list[Outgoing]) -> str:
     rows = [
         [
-            item.generation[7:19],
-            item.blob.media_type,
-            item.blob.digest[7:19],
-            item.blob.size,
-            "there" if item.there else "",
+            each.item.generation[7:19],
+            each.item.blob.artifact_type or each.item.blob.media_type,
+            "signed then" if each.signed_then else each.item.blob.digest[7:19],
+            each.item.blob.size if each.exact else f"at most {each.item.blob.size}",
+            "there" if each.item.there else "",
         ]
-        for item in items
+        for each in found
     ]
-    size = sum(each.blob.size for each in items if not each.there)
+    size = sum(each.item.blob.size for each in found if not each.item.there)
+    most = "" if all(each.exact for each in found) else "at most "
     header = ["generation", "what", "digest", "bytes", "remote"]
-    return f"{table(header, rows)}\n{size / 1e6:.2f} MB would be sent, then a signed judgement and report"
+    return f"{table(header, rows)}\n{most}{size / 1e6:.2f} MB would be sent"

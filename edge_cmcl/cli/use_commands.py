@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-Data = Annotated[Path, typer.Argument(help="A pairs file.")]
+Data = Annotated[Path, typer.Argument(help="A pairs file, or a recording.")]
 Modalities = Annotated[
     list[str] | None, typer.Option("--modality", help="A sensor to use; repeat to fuse. [default: all known]")
 ]
@@ -37,14 +37,15 @@ def embed(
     json: Json = False,
 ) -> None:
     """Write the joint embedding of every moment of a file."""
-    from edge_cmcl.data import open_pairs
+    from edge_cmcl.cli import recordings
     from edge_cmcl.device.opening import open_model
     from edge_cmcl.device.use import EMBEDDINGS_FORMAT, joint_embeddings, write_joint
 
     check_output(out, [data], EMBEDDINGS_FORMAT, force=force)
-    with open_pairs(data) as pairs, progress() as told, warned() as warnings:
+    with progress() as told, warned() as warnings:
         model = open_model(store or default_store())
-        joint = joint_embeddings(model, pairs, modality or (), told)
+        with recordings.opened(data, model.generation.modalities, told, wanted=modality, alone=True) as (pairs, _):
+            joint = joint_embeddings(model, pairs, modality or (), told)
     write_joint(out, joint, model)
     n, dimensions = joint.embeddings.shape
     result = {"out": out, "n": n, "embedding_dim": dimensions, "present": int(joint.present.sum())}
@@ -64,13 +65,14 @@ def classify(
     json: Json = False,
 ) -> None:
     """Name the label that each moment of a file looks like."""
-    from edge_cmcl.data import open_pairs
+    from edge_cmcl.cli import recordings
     from edge_cmcl.device.opening import open_model
     from edge_cmcl.device.use import classify as classify_data
 
-    with open_pairs(data) as pairs, progress() as told, warned() as warnings:
+    with progress() as told, warned() as warnings:
         model = open_model(store or default_store())
-        found = classify_data(model, pairs, modality or (), label or (), told)
+        with recordings.opened(data, model.generation.modalities, told, wanted=modality, alone=True) as (pairs, _):
+            found = classify_data(model, pairs, modality or (), label or (), told)
     result = {
         "modalities": found.modalities,
         "labels": found.names,
@@ -85,8 +87,8 @@ def classify(
 
 @app.command(epilog="Example: edge-cmcl retrieve today.safetensors archive.safetensors --from acoustic --row 7")
 def retrieve(
-    query: Annotated[Path, typer.Argument(help="The pairs file with the query.")],
-    gallery: Annotated[Path, typer.Argument(help="The pairs file to search.")],
+    query: Annotated[Path, typer.Argument(help="The pairs file or recording with the query.")],
+    gallery: Annotated[Path, typer.Argument(help="The pairs file or recording to search.")],
     query_modality: Annotated[
         list[str] | None, typer.Option("--from", help="Sensors of the query; repeat to fuse. [default: all known]")
     ] = None,
@@ -99,15 +101,20 @@ def retrieve(
     json: Json = False,
 ) -> None:
     """Find the moments of a file most like those of another."""
-    from edge_cmcl.data import open_pairs
+    from edge_cmcl.cli import recordings
     from edge_cmcl.device.opening import open_model
     from edge_cmcl.device.use import joint_embeddings
     from edge_cmcl.device.use import retrieve as find
 
-    with open_pairs(query) as queries, open_pairs(gallery) as searched, progress() as told, warned() as warnings:
+    with progress() as told, warned() as warnings:
         model = open_model(store or default_store())
-        asked = joint_embeddings(model, queries, query_modality or (), told)
-        known = joint_embeddings(model, searched, gallery_modality or (), told)
+        learned = model.generation.modalities
+        with (
+            recordings.opened(query, learned, told, wanted=query_modality, alone=True) as (queries, _),
+            recordings.opened(gallery, learned, told, wanted=gallery_modality, alone=True) as (searched, _),
+        ):
+            asked = joint_embeddings(model, queries, query_modality or (), told)
+            known = joint_embeddings(model, searched, gallery_modality or (), told)
     hits = find(asked, known, row or [0], top)
     rows = [
         [hit.query, *_time(asked.time, hit.query), place, found, *_time(known.time, found), similarity]

@@ -8,7 +8,7 @@ dropped. A window's label must cover 80 % of it. `import_spec` says how the colu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,18 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_cmcl.data.clock import Record, hold, on_windows, record_of
+from edge_cmcl.data.cutting import (
+    better_scale,
+    check_seconds,
+    constant_channels,
+    counted,
+    cover_instants,
+    covering,
+    numbered,
+    window_samples,
+)
 from edge_cmcl.data.import_report import ImportReport, SensorReport
 from edge_cmcl.data.import_spec import ColumnFile, Run, SensorFile, split_runs
 from edge_cmcl.data.pairs import write_pairs
-from edge_cmcl.data.pairs_format import MIN_SAMPLES
 from edge_cmcl.data.recordings import Table, Wanted, read_table
 from edge_cmcl.data.windows import MAX_MISSING, DropReport, repair
-from edge_cmcl.errors import DataError, UsageError
-from edge_cmcl.limits import MAX_WINDOW_VALUES
+from edge_cmcl.errors import DataError
 from edge_cmcl.progress import Progress, silent
-
-MIN_COVER = 0.8  # share of a window that its label must cover
-_COVER_POINTS = 100  # instants at which the label of a window is looked up
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,9 @@ def import_recordings(
     report.shapes = {name: rows.shape[1:] for name, rows in windows.items()}
     for sensor in runs[0].sensors:
         _advise(report, sensor, windows[sensor.name])
-    label_names, label_ids = _numbered(label for cut in cuts for label in cut.labels)
+    label_names, label_ids = numbered(label for cut in cuts for label in cut.labels)
     group_ids = _group_ids(cuts, report)
-    report.labels = _counted(cuts)
+    report.labels = counted([label for cut in cuts for label in cut.labels])
     write_pairs(
         out,
         windows,
@@ -114,18 +119,9 @@ def import_recordings(
 
 def _plan(sensors: Sequence[SensorFile], window_s: float, step_s: float | None, max_gap_s: float | None) -> _Plan:
     for name, value in (("window", window_s), ("step", step_s), ("max-gap", max_gap_s)):
-        if value is not None and not 0 < value < float("inf"):
-            raise UsageError(f"--{name} is out of range", expected="seconds above 0", got=f"{value:g}")
+        check_seconds(name, value)
     for sensor in sensors:
-        if not window_s * sensor.rate_hz * len(sensor.columns) <= MAX_WINDOW_VALUES:
-            got = f"{window_s:g} s at {sensor.rate_hz:g} Hz"
-            expected = f"at most {MAX_WINDOW_VALUES} values"
-            raise UsageError(f"a window of sensor {sensor.name!r} is too long", expected=expected, got=got)
-        samples = round(window_s * sensor.rate_hz)
-        if samples < MIN_SAMPLES:
-            hint = f"take windows of at least {MIN_SAMPLES / sensor.rate_hz:g} s, or ask for a higher rate"
-            message = f"a window of sensor {sensor.name!r} is too short"
-            raise UsageError(message, expected=f"at least {MIN_SAMPLES} samples", got=str(samples), hint=hint)
+        window_samples(sensor.name, window_s, sensor.rate_hz, len(sensor.columns))
     return _Plan(window_s, step_s or window_s, max_gap_s)
 
 
@@ -229,19 +225,13 @@ def _starts(run: Run, records: Sequence[Record], plan: _Plan) -> NDArray[np.floa
 def _covering(
     run: Run, column: ColumnFile | None, tables: dict[Path, Table], begins: NDArray[np.float64], plan: _Plan
 ) -> list[str | None]:
-    """Return the text that covers at least `MIN_COVER` of each window, None where none does; [] without a column."""
+    """Return the text that covers at least 80 % of each window, None where none does; [] without a column."""
     if column is None:
         return []
     table = tables[column.path]
     times = table.times[_clock_of(run, column)]
-    instants = begins[:, None] + plan.window_s * (np.arange(_COVER_POINTS) + 0.5) / _COVER_POINTS
-    held = hold(table.path, times, table.texts[column.column], instants)
-    majority: list[str | None] = []
-    for row in held:
-        texts, counts = np.unique(row, return_counts=True)
-        best = int(counts.argmax())
-        majority.append(str(texts[best]) if counts[best] >= MIN_COVER * _COVER_POINTS else None)
-    return majority
+    instants = cover_instants(begins, plan.window_s)
+    return covering(hold(table.path, times, table.texts[column.column], instants))
 
 
 def _describe(sensor: SensorFile, record: Record) -> SensorReport:
@@ -255,16 +245,9 @@ def _describe(sensor: SensorFile, record: Record) -> SensorReport:
     )
 
 
-def _numbered(texts: Iterable[str]) -> tuple[list[str], list[int]]:
-    """Return the different texts, sorted, and the index of each text among them, -1 for ""."""
-    given = list(texts)
-    names = sorted(set(given) - {""})
-    return names, [names.index(text) if text else -1 for text in given]
-
-
 def _group_ids(cuts: Sequence[_Cut], report: ImportReport) -> list[int] | None:
     if any(cut.groups for cut in cuts):
-        names, ids = _numbered(group for cut in cuts for group in cut.groups)
+        names, ids = numbered(group for cut in cuts for group in cut.groups)
         report.groups = {name: i for i, name in enumerate(names)}
         return ids
     if len(cuts) == 1:
@@ -273,20 +256,15 @@ def _group_ids(cuts: Sequence[_Cut], report: ImportReport) -> list[int] | None:
     return [i for i, cut in enumerate(cuts) for _ in range(len(next(iter(cut.windows.values()))))]
 
 
-def _counted(cuts: Sequence[_Cut]) -> dict[str, int]:
-    texts, counts = np.unique([label for cut in cuts for label in cut.labels], return_counts=True)
-    return {str(text): int(count) for text, count in zip(texts, counts, strict=True)}
-
-
 def _advise(report: ImportReport, sensor: SensorFile, windows: NDArray[np.float32]) -> None:
     """Note channels that never change, and a scale where the values are far from order 1, which encoders expect."""
-    stuck = [c for c, still in zip(sensor.columns, np.ptp(windows, axis=(0, 1)) == 0, strict=True) if still]
+    stuck = [sensor.columns[c] for c in constant_channels(windows)]
     if stuck:
         report.constant[sensor.name] = len(stuck)
         report.notes.append(f"{sensor.name}: the recording never changes in {', '.join(stuck)}; is it connected?")
-    size = float(np.sqrt(np.square(windows, dtype=np.float64).mean()))
-    if size > 0 and not 0.02 <= size <= 50:
-        scale = 10 ** round(np.log10(size))
+    better = better_scale(windows)
+    if better is not None:
+        size, scale = better
         report.notes.append(
             f"{sensor.name} has values of about {size:.2g}: give a scale, for instance [UNIT/{scale:g}]"
         )

@@ -19,7 +19,7 @@ from edge_cmcl.errors import DataError, EdgeCmclWarning
 MAX_DIFFERENCE = 0.2
 """Rate and window length may differ by so much, relative to what was declared, before the user is warned."""
 
-LABELS_HINT = "import the recording with --label FILE:COLUMN"
+LABELS_HINT = "import the recording with --label FILE:COLUMN, or record it with --label"
 
 
 class FitWarning(EdgeCmclWarning):

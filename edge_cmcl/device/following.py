@@ -12,37 +12,33 @@ from pathlib import Path
 from typing import Any
 
 from edge_cmcl.bundle import Loaded, Store, timestamp
-from edge_cmcl.bundle.attested import Judgement, Promotion, attested, promotion_tag
+from edge_cmcl.bundle.attested import Judgement, Promotion
 from edge_cmcl.bundle.documents import Declined, Descriptor
 from edge_cmcl.bundle.layout import DAMAGED
 from edge_cmcl.bundle.limits import MAX_DECLINED
 from edge_cmcl.bundle.store_files import SYNC_FOLDER
 from edge_cmcl.bundle.verification import Consent
+from edge_cmcl.device import verdicts
 from edge_cmcl.device.admission import check_admissible, continues
+from edge_cmcl.device.decisions import latest, leading, sound, was_followed
 from edge_cmcl.device.generations import rollback
-from edge_cmcl.device.intact import intact
 from edge_cmcl.device.judgement import judge, kept_pairs, worse
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.outbox import note, note_sent
 from edge_cmcl.device.reporting import answering, tell_judgement
-from edge_cmcl.device.signing import admit, keyring
+from edge_cmcl.device.signing import admit
 from edge_cmcl.device.starting import confirm
 from edge_cmcl.device.store import CURRENT, generations, install
 from edge_cmcl.device.trial import MAX_REASON, trial_of
 from edge_cmcl.errors import (
-    EdgeCmclError,
-    IntegrityError,
     ModelError,
-    OlderError,
     ParityError,
     RefusedError,
     RemoteError,
-    SignatureError,
     StoreLockedError,
 )
 from edge_cmcl.limits import MAX_DRIFT
 from edge_cmcl.progress import Progress
-from edge_cmcl.sync.attached import blob_reader
 from edge_cmcl.sync.pull import fetch
 from edge_cmcl.sync.remote import Remote
 
@@ -80,14 +76,14 @@ def follow(store: Store, remote: Remote, followed: Followed, progress: Progress)
         ModelError: the remote has not got what was promoted.
         RemoteError, DigestError, FormatError, SignatureError, RefusedError, StorageError: as `syncing.sync`.
     """
-    found = _latest(store, remote)
+    found = latest(store, remote)
     if found is None:
         return
-    followed.decision, entry = found
+    if found.serial > store.state().sync.serial:
+        note(store, serial=found.serial)
+    followed.decision, entry = found.decision, found.entry
     try:
-        current = store.tags()[CURRENT]
-        damaged = followed.decision.manifest == current and not _sound(store, current)
-        if store.state().sync.decided == entry.digest and not damaged:
+        if was_followed(store, found):
             _known(store, followed.decision, followed)
             return
         _obey(store, remote, followed.decision, followed, progress)
@@ -101,59 +97,6 @@ def follow(store: Store, remote: Remote, followed: Followed, progress: Progress)
     elif followed.news != WAITS:
         others = [each for each in store.state().sync.declined if each.digest != followed.decision.manifest]
         note(store, decided=entry.digest, declined=tuple(others))
-
-
-def _latest(store: Store, remote: Remote) -> tuple[Promotion, Descriptor] | None:
-    """Return the latest decision that this device has to follow, verified, and its manifest.
-
-    Of the decision for it alone and that for all the later one counts, but a withdrawal only of what is in use. One
-    that cannot be believed, as one that a key has signed which was replaced since, does not hide a good one.
-
-    Raises:
-        SignatureError, UntrustedKeyError, RevokedKeyError, DigestError, FormatError: there is none to be believed.
-        OlderError: the latest is older than one that was seen.
-    """
-    found, errors = list[tuple[Promotion, Descriptor]](), list[EdgeCmclError]()
-    for device in (store.state().device_id, ""):
-        try:
-            found += _decision(store, remote, device)
-        except (IntegrityError, RefusedError) as error:
-            errors.append(error)
-    if not found:
-        if errors:
-            raise errors[0]
-        return None
-    serial, seen = max(each[0].serial for each in found), store.state().sync.serial
-    if serial < seen:
-        raise OlderError(
-            "the remote offers an older decision than it did before",
-            expected=f"decision {seen} or a later one",
-            got=f"decision {serial}",
-            hint="the remote was put back to an older state: promote again from the host",
-        )
-    if serial > seen:
-        note(store, serial=serial)
-    leading = _leading(store)
-    meant = [each for each in found if each[0].stage != "withdrawn" or each[0].manifest in leading]
-    return max(meant or found, key=lambda each: each[0].serial)
-
-
-def _decision(store: Store, remote: Remote, device: str) -> list[tuple[Promotion, Descriptor]]:
-    """Return the decision for a device, "" for all, if there is one."""
-    tag, name = promotion_tag(device), answering(store).generation.name
-    entry = remote.head(tag)
-    if entry is None:
-        return []
-    trust = keyring(store).trust()
-    promotion, _ = attested(Promotion, blob_reader(remote), entry, trust, timestamp(), f"the decision {tag}")
-    if (promotion.device_id, promotion.name) != (device, name):
-        raise SignatureError(
-            f"the decision {tag} is for something else",
-            expected=f"one for {device or 'all devices'} of {name}",
-            got=f"one for {promotion.device_id or 'all devices'} of {promotion.name}",
-            hint="somebody moved the tag: look at the remote",
-        )
-    return [(promotion, entry)]
 
 
 def _known(store: Store, decision: Promotion, followed: Followed) -> None:
@@ -172,36 +115,25 @@ def _keep(store: Store, decision: Promotion, followed: Followed) -> None:
 
 
 def _obey(store: Store, remote: Remote, decision: Promotion, followed: Followed, progress: Progress) -> None:
-    current, leading = store.tags()[CURRENT], _leading(store)
+    current, before = store.tags()[CURRENT], leading(store)
     if decision.stage == "withdrawn":
-        _withdraw(store, decision, current, leading, followed)
-    elif decision.manifest in leading and _sound(store, current):
+        _withdraw(store, decision, current, before, followed)
+    elif decision.manifest in before and sound(store, current):
         followed.news = KNOWN
         _keep(store, decision, followed)
     else:
         _take(store, remote, decision, followed, progress)
 
 
-def _withdraw(store: Store, decision: Promotion, current: str, leading: set[str], followed: Followed) -> None:
+def _withdraw(store: Store, decision: Promotion, current: str, before: set[str], followed: Followed) -> None:
     if decision.manifest == current:
         try:
             rollback(store)
             followed.news = ROLLED_BACK
         except ModelError as error:
             followed.news, followed.reason = DECLINED, error.message
-    elif decision.manifest in leading:
+    elif decision.manifest in before:
         followed.news, followed.reason = DECLINED, "this device has learned more since, and that builds on it"
-
-
-def _leading(store: Store) -> set[str]:
-    """Return the generation in use and those before it, by digest."""
-    current = store.tags()[CURRENT]
-    return {current, *(loaded.digest for loaded in store.lineage([current]))}
-
-
-def _sound(store: Store, digest: str) -> bool:
-    """Whether a generation here is as it was written: one that is not may come again."""
-    return next(intact(store, [digest]), None) is not None
 
 
 def _take(store: Store, remote: Remote, decision: Promotion, followed: Followed, progress: Progress) -> None:
@@ -236,12 +168,14 @@ def _judge_and_install(store: Store, remote: Remote, candidate: Loaded, folder: 
     check_admissible(candidate, store.state(), current, known)
     judgement = _judgement(store, candidate, current)
     if judgement.accepted:
+        verdicts.keep(store, judgement)
         judgement = _installed(store, candidate, folder, tag, judgement, followed)
         if followed.news == WAITS:
             return
     if not judgement.accepted:
         followed.news, followed.reason = DECLINED, judgement.reason
     tell_judgement(store, remote, candidate, judgement)
+    verdicts.drop(store)
 
 
 def _installed(

@@ -106,7 +106,7 @@ def _ranks(model: Model, held: HeldOut, pair: tuple[str, str]) -> tuple[Ranks, i
 
     Against the labels there is one direction: each window's label among all.
     """
-    if not all(_usable(model, held, name) for name in pair):
+    if not all(usable(model, held, name) for name in pair):
         return None
     if TEXT in pair:
         sensor = next(name for name in pair if name != TEXT)
@@ -115,16 +115,17 @@ def _ranks(model: Model, held: HeldOut, pair: tuple[str, str]) -> tuple[Ranks, i
         if len(rows) < MIN_JUDGED:
             return None
         texts = unit(label_features(held.label_names) @ model.adapter(TEXT).weight.T)
-        similarity = _embedded(model, held, sensor, rows) @ texts.T
+        similarity = embedded(model, held, sensor, rows) @ texts.T
         return label_ranks(similarity, labels[rows])[None], len(texts), rows
     rows = np.flatnonzero(held.valid[pair[0]] & held.valid[pair[1]])
     if len(rows) < MIN_JUDGED:
         return None
-    similarity = _embedded(model, held, pair[0], rows) @ _embedded(model, held, pair[1], rows).T
+    similarity = embedded(model, held, pair[0], rows) @ embedded(model, held, pair[1], rows).T
     return np.stack([ranks(similarity), ranks(similarity.T)]), len(rows), rows
 
 
-def _usable(model: Model, held: HeldOut, name: str) -> bool:
+def usable(model: Model, held: HeldOut, name: str) -> bool:
+    """Return whether `model` knows the member `name` and encodes it as it did when it was kept back."""
     if name not in model.modalities:
         return False
     if name == TEXT:
@@ -133,6 +134,7 @@ def _usable(model: Model, held: HeldOut, name: str) -> bool:
     return encoder_of(record) == held.encoders[name] and held.raw[name].shape[1] == record.width
 
 
-def _embedded(model: Model, held: HeldOut, name: str, rows: NDArray[np.int64]) -> Array:
+def embedded(model: Model, held: HeldOut, name: str, rows: NDArray[np.int64]) -> Array:
+    """Return unit embeddings (len(rows), d) of the sensor `name` in `rows`."""
     adapter = model.adapter(name)
     return unit(standardise(held.raw[name][rows], statistics_of(adapter)) @ adapter.weight.T)

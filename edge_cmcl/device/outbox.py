@@ -8,6 +8,8 @@ from edge_cmcl.bundle import Loaded, State, Store
 from edge_cmcl.bundle.documents import SyncState
 from edge_cmcl.device.store import generations
 from edge_cmcl.errors import StoreLockedError
+from edge_cmcl.sync.push import own_tag
+from edge_cmcl.sync.remote import Remote
 
 
 def unsent(store: Store, state: State) -> list[Loaded]:
@@ -37,6 +39,15 @@ def meet(store: Store, remote: str) -> None:
     if known.remote != remote:
         with store.writer():
             _save(store, known.model_copy(update={"remote": remote, "sent": (), "reported": None, "report": None}))
+
+
+def lost(known: SyncState, remote: Remote) -> bool:
+    """Whether the remote has lost what was sent to it: a wiped registry, or another stick at the same place.
+
+    Raises:
+        RemoteError: the other side is away.
+    """
+    return bool(known.sent) and remote.head(own_tag(known.sent[-1])) is None
 
 
 def note_sent(store: Store, digest: str) -> None:

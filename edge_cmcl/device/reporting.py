@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from edge_cmcl.bundle import Loaded, Store, timestamp
-from edge_cmcl.bundle.attested import Judgement, Report, attest, judgement_tag, report_tag
+from edge_cmcl.bundle.attested import Judgement, Report, judgement_tag, report_tag
 from edge_cmcl.bundle.canonical import digest_of
-from edge_cmcl.bundle.documents import to_json
+from edge_cmcl.bundle.documents import SyncState, to_json
+from edge_cmcl.device.attesting import written
+from edge_cmcl.device.judgement import judge, kept_pairs
+from edge_cmcl.device.model import Model
 from edge_cmcl.device.outbox import note, unsent
-from edge_cmcl.device.signing import signing_key
 from edge_cmcl.device.store import in_use
 from edge_cmcl.device.trial import reverted_of, trial_of
 from edge_cmcl.errors import DigestError
@@ -33,7 +33,14 @@ def tell_judgement(store: Store, remote: Remote, loaded: Loaded, judgement: Judg
         FormatError: this device's keys are damaged.
         StorageError: there is no room.
     """
-    _send(store, remote, loaded, judgement, judgement_tag(loaded.digest, judgement.device_id))
+    with written(store, loaded.descriptor, judgement) as (layout, entry):
+        push_attached(layout, entry, remote, judgement_tag(loaded.digest, judgement.device_id))
+
+
+def own_judgement(store: Store, loaded: Loaded) -> Judgement:
+    """Return what this device finds of a generation that it has made, on the pairs that it kept back."""
+    judged, device = judge(Model(loaded), kept_pairs(store)), store.state().device_id
+    return Judgement(manifest=loaded.digest, device_id=device, created=timestamp(), pairs=judged)
 
 
 def answering(store: Store) -> Loaded:
@@ -73,23 +80,23 @@ def send_report(store: Store, remote: Remote) -> bool:
     Raises:
         RemoteError, FormatError, StorageError: as `tell_judgement`.
     """
-    report, known = make_report(store), store.state().sync
-    said = digest_of(to_json(report.model_copy(update={"created": _NO_TIME, "number": 0})))
-    if known.report == said and known.reported is not None and _age(known.reported) < REPORT_EVERY:
+    report = make_report(store)
+    if not due(report, store.state().sync):
         return False
-    _send(store, remote, store.load_manifest(report.manifest), report, report_tag(report.device_id))
-    note(store, reported=report.created, report=said, reports=report.number)
+    with written(store, store.load_manifest(report.manifest).descriptor, report) as (layout, entry):
+        push_attached(layout, entry, remote, report_tag(report.device_id))
+    note(store, reported=report.created, report=_content(report), reports=report.number)
     return True
 
 
-def _send(store: Store, remote: Remote, subject: Loaded, document: Judgement | Report, tag: str) -> None:
-    """Sign a document in a folder of its own, since the store may be busy, and send it from there."""
-    key, rotations = signing_key(store)
-    with TemporaryDirectory(prefix="edge-cmcl-says-") as folder:
-        scratch = Store.create(Path(folder) / "layout")
-        with scratch.writer():
-            entry = attest(scratch, subject, document, [key], rotations)
-        push_attached(scratch, entry, remote, tag)
+def due(report: Report, known: SyncState) -> bool:
+    """Whether a report is to be sent: it says something new, or the last one is old."""
+    return known.report != _content(report) or known.reported is None or _age(known.reported) >= REPORT_EVERY
+
+
+def _content(report: Report) -> str:
+    """Return the digest of what a report says, its time and number left out."""
+    return digest_of(to_json(report.model_copy(update={"created": _NO_TIME, "number": 0})))
 
 
 def _age(since: str) -> timedelta:

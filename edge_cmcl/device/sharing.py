@@ -6,16 +6,13 @@ What is shared are outputs of frozen encoders, of which recordings can be guesse
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from edge_cmcl.bundle import Store, timestamp
-from edge_cmcl.bundle.attested import Shared, attest, shared_tag
-from edge_cmcl.bundle.documents import Descriptor
-from edge_cmcl.bundle.media_types import HELD_OUT_PAIRS
+from edge_cmcl.bundle import Loaded, Store, timestamp
+from edge_cmcl.bundle.attested import Shared, shared_tag
+from edge_cmcl.bundle.canonical import digest_of
+from edge_cmcl.device.attesting import written
 from edge_cmcl.device.held_out import packed
 from edge_cmcl.device.judgement import kept_pairs
-from edge_cmcl.device.signing import signing_key
 from edge_cmcl.device.store import CURRENT
 from edge_cmcl.errors import DataError
 from edge_cmcl.sync.attached import push_attached
@@ -37,6 +34,30 @@ class SharedPairs:
     bytes: int
 
 
+@dataclass(frozen=True)
+class Sharing:
+    """What a device would share.
+
+    Attributes:
+        loaded: the generation in use, beside which it lies.
+        document: names the files.
+        files: the pairs, one file for each learned step.
+        pairs: how many pairs, of all steps together.
+        steps: ids of the origins that they are of.
+    """
+
+    loaded: Loaded
+    document: Shared
+    files: tuple[bytes, ...]
+    pairs: int
+    steps: tuple[str, ...]
+
+    @property
+    def tag(self) -> str:
+        """Where it goes on a remote."""
+        return shared_tag(self.document.manifest, self.document.device_id)
+
+
 def share(store: Store, remote: Remote, count: int) -> SharedPairs:
     """Send at most `count` of the pairs that were kept back of each learned step.
 
@@ -44,6 +65,18 @@ def share(store: Store, remote: Remote, count: int) -> SharedPairs:
         DataError: none were kept back.
         RemoteError: the other side is away.
         StorageError: there is no room.
+    """
+    sharing = to_share(store, count)
+    with written(store, sharing.loaded.descriptor, sharing.document, sharing.files) as (layout, entry):
+        sent = push_attached(layout, entry, remote, sharing.tag)
+    return SharedPairs(sharing.pairs, sharing.steps, sent)
+
+
+def to_share(store: Store, count: int) -> Sharing:
+    """Return what `share` would send.
+
+    Raises:
+        DataError: no pairs were kept back.
     """
     kept = [held.first(count) for held in kept_pairs(store)]
     if not kept:
@@ -53,22 +86,11 @@ def share(store: Store, remote: Remote, count: int) -> SharedPairs:
             got="none",
             hint="`edge-cmcl update --hold-back 0.1` keeps a tenth of a recording back",
         )
-    loaded, device = store.load(CURRENT), store.state().device_id
-    key, rotations = signing_key(store)
-    with TemporaryDirectory(prefix="edge-cmcl-shares-") as folder:
-        scratch = Store.create(Path(folder) / "layout")
-        with scratch.writer():
-            files = [_put(scratch, packed(held)) for held in kept]
-            document = Shared(
-                manifest=loaded.digest,
-                device_id=device,
-                created=timestamp(),
-                files=tuple(file.digest for file in files),
-            )
-            entry = attest(scratch, loaded, document, [key], rotations, files)
-        sent = push_attached(scratch, entry, remote, shared_tag(loaded.digest, device))
-    return SharedPairs(sum(held.n for held in kept), tuple(held.origin for held in kept), sent)
-
-
-def _put(store: Store, data: bytes) -> Descriptor:
-    return Descriptor(media_type=HELD_OUT_PAIRS, digest=store.put(data), size=len(data))
+    loaded, files = store.load(CURRENT), tuple(packed(held) for held in kept)
+    document = Shared(
+        manifest=loaded.digest,
+        device_id=store.state().device_id,
+        created=timestamp(),
+        files=tuple(map(digest_of, files)),
+    )
+    return Sharing(loaded, document, files, sum(held.n for held in kept), tuple(held.origin for held in kept))

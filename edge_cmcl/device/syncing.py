@@ -12,21 +12,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_cmcl.bundle import Loaded, Store, timestamp
-from edge_cmcl.bundle.attested import Judgement, promotion_tag
+from edge_cmcl.bundle import Loaded, Store
+from edge_cmcl.bundle.attested import promotion_tag
 from edge_cmcl.bundle.collect import hold
 from edge_cmcl.bundle.lock import WAIT_S, locked
 from edge_cmcl.bundle.store_files import SYNC_FOLDER
+from edge_cmcl.device import verdicts
 from edge_cmcl.device.following import Followed, follow
-from edge_cmcl.device.judgement import judge, kept_pairs
-from edge_cmcl.device.model import Model
-from edge_cmcl.device.outbox import meet, note, note_sent
-from edge_cmcl.device.reporting import send_report, tell_judgement
+from edge_cmcl.device.outbox import lost, meet, note, note_sent
+from edge_cmcl.device.reporting import own_judgement, send_report, tell_judgement
 from edge_cmcl.device.store import CURRENT, generations
 from edge_cmcl.durable import make_folder
 from edge_cmcl.errors import EdgeCmclError, EdgeCmclWarning, IntegrityError, ModelError, RefusedError
 from edge_cmcl.progress import Progress, silent
-from edge_cmcl.sync.push import Item, own_tag, plan, push
+from edge_cmcl.sync.push import push
 from edge_cmcl.sync.remote import Remote
 
 
@@ -85,6 +84,7 @@ def sync(store: Store, remote: Remote, *, progress: Progress = silent) -> SyncRe
         meet(store, remote.name)
         _check_there(store, remote)
         _send(store, remote, report, progress)
+        verdicts.tell(store, remote)
         refused: EdgeCmclError | None = None
         try:
             follow(store, remote, report.followed, progress)
@@ -96,21 +96,9 @@ def sync(store: Store, remote: Remote, *, progress: Progress = silent) -> SyncRe
     return report
 
 
-def outgoing(store: Store, remote: Remote) -> list[Item]:
-    """Return everything that a sync would send of generations, and what of it the remote has; nothing is sent.
-
-    Raises:
-        RemoteError: the other side is away.
-    """
-    known = store.state().sync
-    sent = set(known.sent) if known.remote == remote.name else set()
-    return plan(store, [each for each in reversed(generations(store)) if each.digest not in sent], remote)
-
-
 def _check_there(store: Store, remote: Remote) -> None:
-    """Forget what was sent where the remote has lost it: a wiped registry, or another stick at the same place."""
-    sent = store.state().sync.sent
-    if sent and remote.head(own_tag(sent[-1])) is None:
+    """Forget what was sent where the remote has lost it."""
+    if lost(store.state().sync, remote):
         note(store, sent=(), reported=None, report=None)
 
 
@@ -126,7 +114,9 @@ def _send(store: Store, remote: Remote, report: SyncReport, progress: Progress) 
             try:
                 done = push(store, [loaded], remote, {}, progress)
                 if loaded.digest == current and loaded.generation.device_id == store.state().device_id:
-                    report.judged = _judge_own(store, remote, loaded)
+                    judgement = own_judgement(store, loaded)
+                    tell_judgement(store, remote, loaded, judgement)
+                    report.judged = [pair.model_dump() for pair in judgement.pairs]
             except IntegrityError as error:  # of one generation: the others must not wait for it
                 text = f"generation {loaded.generation.counter} could not be sent: {error.message}"
                 warnings.warn(text, UnsentWarning, stacklevel=3)
@@ -134,14 +124,6 @@ def _send(store: Store, remote: Remote, report: SyncReport, progress: Progress) 
             report.sent.append(loaded.digest)
             report.sent_bytes += done.size
         note_sent(store, loaded.digest)
-
-
-def _judge_own(store: Store, remote: Remote, loaded: Loaded) -> list[dict[str, Any]]:
-    judged = judge(Model(loaded), kept_pairs(store))
-    device = store.state().device_id
-    judgement = Judgement(manifest=loaded.digest, device_id=device, created=timestamp(), pairs=judged)
-    tell_judgement(store, remote, loaded, judgement)
-    return [pair.model_dump() for pair in judged]
 
 
 @contextmanager

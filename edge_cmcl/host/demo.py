@@ -11,13 +11,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_cmcl import errors
-from edge_cmcl.data.simulator import SENSORS, write_simulated
+from edge_cmcl.data.simulator import SENSORS, WINDOW_S, write_simulated
 from edge_cmcl.device.text import TEXT
 from edge_cmcl.durable import make_folder, write_bytes
 from edge_cmcl.errors import EdgeCmclError, PlatformError, UsageError
@@ -32,7 +32,11 @@ UPDATES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """What the device learns, one after the other: a sensor and its partners; "text" is the labels of an operator."""
 
+RECORDED = "acoustic"
+"""Of these, the one that a virtual board measures, in accelerated time; the others come out of files."""
+
 _WINDOWS, _TEST_WINDOWS = 600, 300
+_SPEED = 100
 
 Say = Callable[[str], None]
 
@@ -96,15 +100,40 @@ class Demo:
     def _simulate(self) -> None:
         write_simulated(self.folder / "base.safetensors", _WINDOWS, BASE, seed=1)
         for seed, (modality, partners) in enumerate(UPDATES, start=2):
-            sensors = (modality, *(partner for partner in partners if partner in SENSORS))
-            write_simulated(self.folder / f"{modality}.safetensors", _WINDOWS, sensors, seed=seed)
+            if modality != RECORDED:
+                sensors = (modality, *(partner for partner in partners if partner in SENSORS))
+                write_simulated(self.folder / f"{modality}.safetensors", _WINDOWS, sensors, seed=seed)
         write_simulated(self.folder / "test.safetensors", _TEST_WINDOWS, seed=99)
         write_bytes(self.folder / "edge-cmcl.toml", _project().encode())
 
     def _update(self, modality: str, partners: tuple[str, ...]) -> dict[str, Any]:
         options = [option for partner in partners for option in ("--with", partner)]
-        data = self.folder / f"{modality}.safetensors"
+        if modality == RECORDED:
+            self._record((modality, *partners))
+            data = self.folder / "recording"
+        else:
+            data = self.folder / f"{modality}.safetensors"
         return self._command("update", "--modality", modality, "--data", data, *options, "--store", self._store)
+
+    def _record(self, sensors: Sequence[str]) -> None:
+        """Record the `sensors` of a virtual board."""
+        seconds = _WINDOWS * WINDOW_S
+        board = [
+            "-m", "firmware_bridge.virtual", "--machine", ",".join(sensors), "--tcp", "127.0.0.1:0",
+            "--seconds", str(seconds), "--speed", str(_SPEED), "--seed", "2", "--drift", "50",
+        ]  # fmt: skip
+        self.say(f"$ python {' '.join(board)} &")
+        with subprocess.Popen(
+            [sys.executable, *board], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as running:
+            try:
+                address = running.stdout.readline().strip() if running.stdout else ""
+                self._command(
+                    "record", address, "--out", self.folder / "recording", "--seconds", str(seconds), "--speed",
+                    str(_SPEED),
+                )  # fmt: skip
+            finally:
+                running.terminate()
 
     def _evaluate(self) -> dict[str, float]:
         """Return R@10 of each pair of sensors and accuracy of each sensor on the test file."""
@@ -121,7 +150,11 @@ class Demo:
         self.say(f"$ edge-cmcl {' '.join(texts)}".replace(str(self.folder), "."))
         environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
         done = subprocess.run(
-            [sys.executable, "-m", "edge_cmcl", *texts, "--json"], capture_output=True, env=environment, check=False
+            [sys.executable, "-m", "edge_cmcl", *texts, "--json"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=environment,
+            check=False,
         )
         if done.returncode != 0:
             raise step_error(texts[0], done.returncode, done.stdout, done.stderr)

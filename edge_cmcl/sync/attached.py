@@ -11,7 +11,22 @@ from edge_cmcl.bundle.documents import Descriptor, Manifest, from_json
 from edge_cmcl.bundle.limits import MAX_ATTACHMENT_BYTES
 from edge_cmcl.bundle.media_types import OCI_MANIFEST
 from edge_cmcl.errors import FormatError
+from edge_cmcl.sync.push import Item
 from edge_cmcl.sync.remote import Remote
+
+
+def plan_attached(layout: Layout, entry: Descriptor, remote: Remote, tag: str) -> list[Item]:
+    """Return what the manifest `entry` of `layout` consists of, each once, in the order in which it is sent.
+
+    Raises:
+        RemoteError: the remote is away or refuses.
+        DigestError, FormatError: it is damaged here, or the remote answers nonsense.
+    """
+    manifest = from_json(Manifest, layout.read(entry), f"the manifest of {tag}")
+    subject = manifest.subject.digest if manifest.subject else ""
+    blobs = {blob.digest: blob for blob in (manifest.config, *manifest.layers)}
+    items = [Item(blob, subject, remote.has(blob), attached=True) for blob in blobs.values()]
+    return [*items, Item(entry, subject, there=False, attached=True, tag=tag)]
 
 
 def push_attached(layout: Layout, entry: Descriptor, remote: Remote, tag: str) -> int:
@@ -24,15 +39,14 @@ def push_attached(layout: Layout, entry: Descriptor, remote: Remote, tag: str) -
         RemoteError: the remote is away, refuses or is full.
         DigestError, FormatError: it is damaged here, or the remote lies.
     """
-    data, sent = layout.read(entry), 0
-    manifest = from_json(Manifest, data, f"the manifest of {tag}")
-    for blob in (manifest.config, *manifest.layers):
-        if not remote.has(blob):
-            remote.upload(blob, layout.blob_path(blob.digest))
-            sent += blob.size
-    remote.put(tag, data, entry.media_type)
+    lacking = [item for item in plan_attached(layout, entry, remote, tag) if not item.there]
+    for item in lacking:
+        if item.tag:
+            remote.put(tag, layout.read(entry), entry.media_type)
+        else:
+            remote.upload(item.blob, layout.blob_path(item.blob.digest))
     remote.settle()
-    return sent + len(data)
+    return sum(item.blob.size for item in lacking)
 
 
 def blob_reader(remote: Remote) -> Callable[[Descriptor], bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,13 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 PRODUCT = "edge-cmcl"
+ROOT = Path(__file__).parents[2]
 
 
 def measure(folder: Path, quick: bool) -> dict[str, Any]:
@@ -39,7 +46,7 @@ def closure(name: str) -> set[str]:
     while waiting:
         current, extras = waiting.pop()
         found.add(canonicalize_name(current))
-        for text in distribution(current).requires or ():
+        for text in requirements(current):
             requirement = Requirement(text)
             marker = requirement.marker
             if marker is None or any(marker.evaluate({"extra": extra}) for extra in extras or {""}):
@@ -50,10 +57,21 @@ def closure(name: str) -> set[str]:
     return found
 
 
+def requirements(name: str) -> list[str]:
+    """Return what a distribution asks for; of the product what `pyproject.toml` says now.
+
+    The metadata of an editable install is that of the day it was installed.
+    """
+    if name != PRODUCT:
+        return distribution(name).requires or []
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return list(project["dependencies"])
+
+
 def installed_bytes(name: str) -> int:
     """Return the bytes of a distribution's files; of the product itself, an editable install, those of its package."""
     if name == PRODUCT:
-        package = Path(__file__).parents[2] / "edge_cmcl"
+        package = ROOT / "edge_cmcl"
         return sum(
             path.stat().st_size for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from install_size import PRODUCT, closure
 from machine_bundle import make_machine
 
 BENCH = Path(__file__).with_name("bench.py")
@@ -77,3 +79,13 @@ def test_the_base_install_is_without_torch(report: dict[str, Any]) -> None:
     size = report["install_size"]
     assert 50_000_000 < size["base_bytes"] < size["with_torch_bytes"]
     assert "torch" not in size["base_largest_bytes"]
+
+
+def test_the_base_install_holds_what_the_project_asks_for_today() -> None:
+    text = (BENCH.parents[2] / "pyproject.toml").read_text()
+    asked = re.search(r"^dependencies = \[\n(.*?)^\]", text, re.DOTALL | re.MULTILINE)
+    assert asked is not None
+    lines = [line for line in asked[1].splitlines() if "python_version" not in line]
+    names = {match[1] for line in lines if (match := re.match(r'\s*"([a-z-]+)', line))}
+    assert len(names) == len(lines)
+    assert names <= closure(PRODUCT), "the metadata of an editable install may be older"

@@ -51,9 +51,9 @@ def load_everything() -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     from edge_cmcl import data
     from edge_cmcl.cli import app
-    from edge_cmcl.device import learner, opening, self_test, starting, status, store, use
+    from edge_cmcl.device import learner, opening, self_test, starting, status, store, syncing, use
 
-    assert all((app, data, learner, opening, self_test, starting, status, store, use))
+    assert all((app, data, learner, opening, self_test, starting, status, store, syncing, use))
 
 
 def run_command(arguments: Sequence[str], strace: Sequence[str] = ()) -> Ended:

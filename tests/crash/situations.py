@@ -9,6 +9,7 @@ from pathlib import Path
 
 from base_bundle import public_key_of
 from forks import restarted, run_command
+from host import Host
 
 from edge_cmcl.bundle import Store
 from edge_cmcl.bundle.keyring import KeyRing
@@ -16,10 +17,6 @@ from edge_cmcl.bundle.keys import private_key_from_pem
 from edge_cmcl.bundle.signature import write_signature
 from edge_cmcl.bundle.transfer import export_layout, import_layout
 from edge_cmcl.data.simulator import write_simulated
-from edge_cmcl.host.fleet.fleet import Fleet
-from edge_cmcl.host.fleet.promoting import promote
-from edge_cmcl.host.fleet.pulling import pull
-from edge_cmcl.sync.connect import connect
 
 PAIRS = 48
 
@@ -161,26 +158,10 @@ _STEPS: dict[str, tuple[str, Callable[[Situations, Path], None]]] = {
 
 
 def write_offer(root: Path, folder: Path, private: Path) -> None:
-    """Let a host pull what the device at `root` has sent to `folder`/remote, and release a child of it."""
-    key = private_key_from_pem(private.read_bytes(), str(private))
+    """Let a host in `folder` pull what the device at `root` has sent, and release a child of it."""
     own = KeyRing(root / "keys").trust().own
-    fleet = Fleet.create(folder / "fleet")
-    with connect(f"file://{folder / 'remote'}") as remote:
-        pull(fleet, remote, key.public, [own])
-        (device,) = fleet.devices().values()
-        current = fleet.store.load(device.report.manifest)
-        child = current.generation.model_copy(
-            update={
-                "counter": current.generation.counter + 1,
-                "parents": (current.digest,),
-                "base": current.base,
-                "device_id": "",
-                "action": "merge",
-            }
-        )
-        with fleet.changing():
-            digest = fleet.store.commit(child, ["offer"], lambda loaded: write_signature(fleet.store, loaded, [key]))
-        promote(fleet, remote, digest, [device.device_id], [key])
+    assert own is not None
+    Host(folder, private).offer(own)
 
 
 def write_later(bundle: Path, out: Path) -> None:

@@ -1,28 +1,36 @@
-"""A stream of what happens to a device over months, in seconds: updates, real and quick ones, confirm, rollback, gc."""
+"""A stream of what happens to a device over months, in seconds: updates, real and quick ones, confirm, rollback, gc.
+
+With a host it syncs, too: after each sync the host offers something, and the next one takes it.
+"""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from host import Host
 
 from edge_cmcl.bundle import Loaded, Store, timestamp
 from edge_cmcl.bundle.collect import Collected
 from edge_cmcl.bundle.documents import Descriptor
 from edge_cmcl.bundle.payloads import Golden, golden_from_bytes, golden_to_bytes
+from edge_cmcl.bundle.store_files import SYNC_FOLDER
 from edge_cmcl.bundle.tags import generation_tag
 from edge_cmcl.data import open_pairs
 from edge_cmcl.device.generations import collect_garbage, rollback
 from edge_cmcl.device.learner import update
-from edge_cmcl.device.signing import signed
+from edge_cmcl.device.signing import keyring, signed
 from edge_cmcl.device.starting import confirm
 from edge_cmcl.device.store import CURRENT, generations
+from edge_cmcl.device.syncing import sync
 from edge_cmcl.device.trial import begun, noted, trial_of
 from edge_cmcl.errors import ModelError
+from edge_cmcl.sync.connect import connect
+from edge_cmcl.sync.settings import LinkSettings
 
 Known = dict[str, Any]
 
@@ -37,6 +45,8 @@ class Stream:
         rng: chooses what comes next.
         gc: share of operations that collect garbage.
         real: share of operations that are real updates.
+        host: with whom it syncs, None for nobody.
+        sync: share of operations that are syncs, if there is a host; another one follows each.
     """
 
     store: Store
@@ -44,11 +54,22 @@ class Stream:
     rng: random.Random
     gc: float = 0.12
     real: float = 0.05
+    host: Host | None = None
+    sync: float = 0.15
+    _then: list[str] = field(default_factory=list)
 
     def next(self) -> tuple[str, Callable[[], object]]:
-        """Return the name of what comes next, and what does it."""
+        """Return the name of what comes next, and what does it; the host's part of it is done at once."""
         weights = {"real": self.real, "quick": 0.6, "confirm": 0.12, "rollback": 0.15, "gc": self.gc}
-        name = self.rng.choices(list(weights), list(weights.values()))[0]
+        if self.host is not None:
+            rest = sum(weights.values())
+            weights["sync"] = rest * self.sync / (1.0 - self.sync)
+        name = self._then.pop() if self._then else self.rng.choices(list(weights), list(weights.values()))[0]
+        if name == "sync":
+            self._then.append("take")
+        if name == "take":
+            self._offer()
+            return name, self._sync
         return name, getattr(self, f"_{name}")
 
     def _real(self) -> None:
@@ -69,6 +90,18 @@ class Stream:
 
     def _gc(self) -> Collected:
         return collect_garbage(self.store, keep=self.rng.randint(1, 3))
+
+    def _sync(self) -> None:
+        assert self.host is not None
+        work = self.store.root / SYNC_FOLDER
+        with connect(self.host.remote, LinkSettings(work=work)) as remote:
+            sync(self.store, remote)
+
+    def _offer(self) -> None:
+        own = keyring(self.store).trust().own
+        assert self.host is not None
+        assert own is not None
+        self.host.offer(own)
 
     def _seed(self) -> int:
         return self.rng.randrange(2**31)
@@ -111,11 +144,16 @@ def quick_update(store: Store, seed: int) -> str:
 
 
 def known(store: Store) -> Known:
-    """Return what an acknowledgement promises: the generation in use, its trial, and every generation."""
-    tags = store.tags()
-    trial = trial_of(store.state(), tags[CURRENT])
+    """Return what an acknowledgement promises: the generation in use, its trial, and every generation.
+
+    And what of the host's decisions: "decided" is the one that was followed last, "serial" the highest that was seen.
+    """
+    tags, state = store.tags(), store.state()
+    trial = trial_of(state, tags[CURRENT])
     return {
         "current": tags[CURRENT],
         "trial": trial and trial.previous,
         "generations": sorted(loaded.digest for loaded in generations(store)),
+        "decided": state.sync.decided,
+        "serial": state.sync.serial,
     }

@@ -104,10 +104,12 @@ def test_a_full_disk_is_told_and_leaves_the_old_state(bundle: Path, tmp_path: Pa
 def test_power_cuts_lose_nothing_that_was_acknowledged(kind: str, bundle: Path, tmp_path: Path) -> None:
     if why := missing(kind, tmp_path):
         pytest.skip(why)
-    found = run("power_cuts.py", bundle, tmp_path, "--fs", kind, "--cuts", 200 if FULL else 15)[kind]
-    assert (found["lost"], found["unreadable"]) == ({}, {})
+    size = ["--cuts", 200] if FULL else ["--cuts", 15, "--sync", 0.4]  # few syncs would be by chance none
+    found = run("power_cuts.py", bundle, tmp_path, "--fs", kind, *size)[kind]
+    assert (found["lost"], found["unreadable"], found["wrong"]) == ({}, {}, {})
     assert found["cuts"] == (200 if FULL else 15)
     assert sum(found["acknowledged"].values()) > found["cuts"] / 2
+    assert found["acknowledged"]["sync"] >= 1
 
 
 @larger
@@ -124,3 +126,17 @@ def test_two_writers_and_eight_readers_lose_and_tear_nothing(bundle: Path, tmp_p
     assert found["wrong"] == []
     assert found["written"]["quick"] >= 1
     assert found["reads"] >= 8
+
+
+@pytest.mark.parametrize("kind", ["kill", "ext4", "xfs"])
+def test_of_a_recording_no_more_is_lost_than_came_within_the_fsync_interval(
+    kind: str, bundle: Path, tmp_path: Path
+) -> None:
+    if not LARGER and kind != "kill":
+        pytest.skip("takes longer: EDGE_CMCL_CRASH=reduced or `make proof` runs it")
+    if kind != "kill" and (why := missing(kind, tmp_path)):
+        pytest.skip(why)
+    moments = 100 if FULL else 5 if LARGER else 1
+    found = run("recordings.py", bundle, tmp_path, "--kind", kind, "--moments", moments)[kind]
+    assert (found["failed"], found["moments"]) == ({}, moments)
+    assert found["missing_s"] <= 0.5

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge_cmcl.bundle import Store
 from edge_cmcl.bundle.contents import read_origins
-from edge_cmcl.cli.device_commands import describe_update
+from edge_cmcl.cli.update_commands import describe_update
 from edge_cmcl.data import open_pairs, write_pairs
 from edge_cmcl.device.generations import rollback
 from edge_cmcl.device.learner import update

@@ -28,7 +28,7 @@ def report(world: World, signer: str, folder: Path, **changes: object) -> None:
     key, rotations = signing_key(store)
     scratch = Store.create(folder / "scratch")
     with scratch.writer():
-        entry = attest(scratch, store.load(CURRENT), told, [key], rotations)
+        entry = attest(scratch, store.load(CURRENT).descriptor, told, [key], rotations)
     with world.remote() as remote:
         push_attached(scratch, entry, remote, report_tag(told.device_id))
     shutil.rmtree(folder / "scratch")

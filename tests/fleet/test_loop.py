@@ -74,6 +74,18 @@ def test_a_release_without_a_trial_is_kept_at_the_sync_after(pulled: World) -> N
     assert pulled.sync("a").followed.news == "confirmed"
 
 
+@pytest.mark.parametrize("alone", ["release", "withdrawn"])
+def test_what_was_withdrawn_after_its_release_is_not_taken_again(pulled: World, alone: str) -> None:
+    merged, device = pulled.merge(), pulled.device("a").state().device_id
+    whom = {alone: [device]}  # one of the two is for this device alone, the other for all
+    pulled.promote(merged, *whom.get("release", []))
+    assert [pulled.sync("a").followed.news for _ in range(2)] == ["installed", "confirmed"]
+    pulled.promote(merged, *whom.get("withdrawn", []), stage="withdrawn")
+    assert [pulled.sync("a").followed.news for _ in range(3)] == ["rolled back", "known", "known"]
+    pulled.promote(merged, device)
+    assert pulled.sync("a").followed.news == "installed", "a release after that counts again"
+
+
 def test_a_second_sync_sends_nothing_and_a_device_that_never_synced_keeps_nothing_for_it(world: World) -> None:
     store = world.device("a")
     assert unsent(store, store.state()) == []

@@ -13,6 +13,7 @@ from servers import PASSWORD, USER, RegistryServer, running
 from edge_cmcl.bundle import Store
 from edge_cmcl.data import open_pairs
 from edge_cmcl.device.learner import update
+from edge_cmcl.device.outgoing import outgoing
 from edge_cmcl.device.store import CURRENT, install, open_store
 from edge_cmcl.device.syncing import SyncReport, sync
 from edge_cmcl.sync.connect import connect
@@ -39,10 +40,14 @@ def test_a_sync_costs_little_more_than_what_changed_and_the_next_one_next_to_not
     store = open_store(tmp_path / "store")
 
     def synced() -> tuple[SyncReport, int]:
-        before = between.up
         settings = LinkSettings(work=tmp_path / "work", ca_file=server.ca)
         with connect(server.url(port=between.port), settings) as remote:
+            shown = sum(each.item.blob.size for each in outgoing(store, remote) if not each.item.there)
+            assert remote.link.sent == 0, "to list it sends nothing"
+        before = between.up
+        with connect(server.url(port=between.port), settings) as remote:
             report = sync(store, remote)
+            assert remote.link.sent == shown
         return report, between.up - before
 
     synced()

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "fuzz")]
 
+from bridge_targets import BRIDGE_TARGETS  # noqa: E402
 from bundle_samples import make_adapter, make_golden, make_labels, make_origin, make_store  # noqa: E402
 from fleet_targets import FLEET_TARGETS  # noqa: E402
 from mutate import blind, dumped, in_base64, in_json, in_safetensors, in_tar, words  # noqa: E402
@@ -399,6 +400,7 @@ TARGETS = {
         Target("pem", _pem, lambda: [_signer().to_pem(), _signer().public.to_pem()], (blind, words(*_PEM)), (3,)),
         Target("lock", _lock, _locks, _json_mutations, (7,)),
         *FLEET_TARGETS,
+        *BRIDGE_TARGETS,
     )
 }
 """Every parser by name."""

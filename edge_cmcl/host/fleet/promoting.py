@@ -17,6 +17,7 @@ from edge_cmcl.bundle.keys import PrivateKey
 from edge_cmcl.bundle.signature import read_signature, write_signature
 from edge_cmcl.bundle.trust import Trust, trusting
 from edge_cmcl.errors import IntegrityError, ModelError, RefusedError, UsageError
+from edge_cmcl.host.fleet.decided import remember, settle
 from edge_cmcl.host.fleet.fleet import Fleet
 from edge_cmcl.host.fleet.state import Device
 from edge_cmcl.progress import Progress, silent
@@ -101,6 +102,7 @@ def promote(
         raise UsageError("a decision needs somebody whom it is for", expected="devices, a share or all", got="nobody")
     with fleet.changing():
         fleet.trust(each.public for each in signers)
+        settle(fleet, remote)
         loaded = fleet.generation(ref)
         records = fleet.devices()
         unknown = [each for each in devices if each != ALL and each not in records]
@@ -113,7 +115,7 @@ def promote(
             serial += 1
             decision = _decision(fleet, loaded, device, stage, serial)
             sent += _tell(remote, loaded, decision, signers, rotations)
-            _remember(fleet, decision, records)
+            remember(fleet, decision)
     return Decided(loaded.digest, loaded.generation.counter, stage, tuple(devices), decision.serial, sent)
 
 
@@ -142,10 +144,8 @@ def _highest(
 
 
 def _decision(fleet: Fleet, loaded: Loaded, device: str, stage: Stage, serial: int) -> Promotion:
-    """Return a decision, whose number nothing else will have."""
-    state = fleet.state()
-    fleet.save(state.model_copy(update={"serial": serial}))
-    return Promotion(
+    """Return a decision, whose number nothing else will have, and which `settle` finds where it is told to the end."""
+    decision = Promotion(
         serial=serial,
         name=loaded.generation.name,
         device_id=device,
@@ -154,6 +154,8 @@ def _decision(fleet: Fleet, loaded: Loaded, device: str, stage: Stage, serial: i
         counter=loaded.generation.counter,
         created=timestamp(),
     )
+    fleet.save(fleet.state().model_copy(update={"serial": serial, "last": decision}))
+    return decision
 
 
 def _tell(
@@ -162,12 +164,5 @@ def _tell(
     with TemporaryDirectory(prefix="edge-cmcl-decides-") as folder:
         scratch = Store.create(Path(folder) / "layout")
         with scratch.writer():
-            entry = attest(scratch, loaded, decision, signers, rotations)
+            entry = attest(scratch, loaded.descriptor, decision, signers, rotations)
         return push_attached(scratch, entry, remote, promotion_tag(decision.device_id))
-
-
-def _remember(fleet: Fleet, decision: Promotion, records: dict[str, Device]) -> None:
-    if decision.device_id == ALL:
-        fleet.save(fleet.state().model_copy(update={"for_all": decision}))
-    else:
-        fleet.save_device(records[decision.device_id].model_copy(update={"decision": decision}))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from edge_cmcl.bundle import Loaded, timestamp
-from edge_cmcl.bundle.attested import Judgement, Report, attested, judgement_tag, report_tag
+from edge_cmcl.bundle.attested import Report, attested, report_tag
 from edge_cmcl.bundle.documents import Descriptor, Manifest, from_json
 from edge_cmcl.bundle.generation import Generation, check_manifest, generation_from_json
 from edge_cmcl.bundle.keys import PublicKey, short
@@ -34,9 +34,11 @@ from edge_cmcl.errors import (
     UntrustedKeyError,
 )
 from edge_cmcl.host.fleet.collecting import tidy
+from edge_cmcl.host.fleet.decided import settle
 from edge_cmcl.host.fleet.fleet import Fleet
 from edge_cmcl.host.fleet.shared import bring
-from edge_cmcl.host.fleet.state import MAX_HISTORY, MAX_VERDICTS, Device, Past
+from edge_cmcl.host.fleet.state import MAX_HISTORY, Device, Past
+from edge_cmcl.host.fleet.verdicts import judgement_of, new_verdicts, own_keys
 from edge_cmcl.progress import Progress, silent
 from edge_cmcl.sync.attached import blob_reader
 from edge_cmcl.sync.pull import fetch
@@ -90,15 +92,17 @@ def pull(
         DigestError, FormatError: the fleet is damaged.
     """
     pulled, wanted = Pulled(remote.name), set(trust)
-    names = [tag.removeprefix(_DEVICE) for tag in remote.tags() if tag.startswith(_DEVICE)]
+    tags = remote.tags()
+    names = [tag.removeprefix(_DEVICE) for tag in tags if tag.startswith(_DEVICE)]
     with fleet.changing():
         if fleet.state().remote != remote.name:
             fleet.save(fleet.state().model_copy(update={"remote": remote.name}))
         fleet.trust([own])
+        settle(fleet, remote)
     for done, name in enumerate(names):
         try:
             with fleet.changing():
-                _device(fleet, remote, _checked_id(name), wanted, pulled)
+                _device(fleet, remote, _checked_id(name), tags, wanted, pulled)
         except (RemoteError, PlatformError):
             raise
         except EdgeCmclError as error:
@@ -120,15 +124,16 @@ def _checked_id(name: str) -> str:
     return name
 
 
-def _device(fleet: Fleet, remote: Remote, name: str, wanted: set[str], pulled: Pulled) -> None:
+def _device(fleet: Fleet, remote: Remote, name: str, tags: Sequence[str], wanted: set[str], pulled: Pulled) -> None:
     known = fleet.device(name)
     entry = remote.head(report_tag(name))
     if entry is None:
         return
-    verdicts = _verdicts(fleet, remote, name, known)
+    changed = known is not None and known.told != entry.digest
+    verdicts = None if known is None else new_verdicts(fleet, remote, known, tags, changed=changed)
     if known is not None:
-        pulled.received_bytes += bring(fleet, remote, name, known.report.manifest, _own(fleet, known))
-    if known is not None and known.told == entry.digest:
+        pulled.received_bytes += bring(fleet, remote, name, known.report.manifest, own_keys(fleet, known))
+    if known is not None and not changed:
         if verdicts is not None:
             fleet.save_device(known.model_copy(update={"verdicts": verdicts}))
             pulled.news.append(name)
@@ -276,7 +281,7 @@ def _makers(
         return trusted
     if maker:
         known = fleet.device(maker)
-        return Trust() if known is None else _own(fleet, known)
+        return Trust() if known is None else own_keys(fleet, known)
     theirs = {device.fingerprint for device in fleet.devices().values()} | {each.fingerprint for each in trusted.keys}
     keys = _wanted(fleet, {name: key for name, key in came.items() if name not in theirs}, wanted)
     return Trust(keys=tuple(each for each in keys.keys if each.fingerprint not in theirs))
@@ -312,7 +317,7 @@ def _history(fleet: Fleet, remote: Remote, report: Report, known: Device | None,
 def _past(remote: Remote, digest: str, generation: Generation, device: str, trusted: Trust) -> Past:
     judgement = None
     with suppress(IntegrityError, RefusedError):  # what it said of an old generation must not cost the new one
-        judgement = _judgement(remote, digest, device, trusted)
+        judgement = judgement_of(remote, digest, device, trusted)
     return Past(
         digest=digest,
         counter=generation.counter,
@@ -335,44 +340,3 @@ def _document(fleet: Fleet, remote: Remote, digest: str) -> Generation | None:
     generation = generation_from_json(blob_reader(remote)(manifest.config), name)
     check_manifest(manifest, generation, name)
     return generation
-
-
-def _verdicts(fleet: Fleet, remote: Remote, name: str, known: Device | None) -> dict[str, Judgement] | None:
-    """Return what a device found of what it was offered, None where nothing of that is new."""
-    if known is None:
-        return None
-    state = fleet.state()
-    offered = [each for each in (known.decision, state.for_all) if each is not None]
-    found = dict(known.verdicts)
-    trust = _own(fleet, known)
-    for decision in offered:
-        if decision.manifest in found:
-            continue
-        judgement = None
-        with suppress(IntegrityError, RefusedError):  # what cannot be believed is no answer
-            judgement = _judgement(remote, decision.manifest, name, trust)
-        if judgement is not None and judgement.against is not None:
-            found[decision.manifest] = judgement
-    return None if found == known.verdicts else dict(list(found.items())[-MAX_VERDICTS:])
-
-
-def _own(fleet: Fleet, known: Device) -> Trust:
-    """Return the key that speaks for a device."""
-    return Trust(keys=tuple(each for each in fleet.ring.trust().keys if each.fingerprint == known.fingerprint))
-
-
-def _judgement(remote: Remote, digest: str, device: str, trusted: Trust) -> Judgement | None:
-    """Return what a device found of a generation, None where it told nothing."""
-    entry = remote.head(judgement_tag(digest, device))
-    if entry is None:
-        return None
-    name = f"the judgement of {device}"
-    judgement, _ = attested(Judgement, blob_reader(remote), entry, trusted, timestamp(), name)
-    if (judgement.manifest, judgement.device_id) != (digest, device):
-        raise SignatureError(
-            f"{name} is of something else",
-            expected=f"{digest[:19]} by {device}",
-            got=f"{judgement.manifest[:19]} by {judgement.device_id}",
-            hint="somebody moved the tag: look at the remote",
-        )
-    return judgement

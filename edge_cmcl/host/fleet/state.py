@@ -94,6 +94,7 @@ class FleetState(OwnModel):
         remote: with which the fleet syncs, "" before the first pull.
         serial: of the last decision.
         for_all: the host's latest decision for all devices, None for none.
+        last: the last decision, whether or not it was told: `decided.settle` finds that out.
         measured: what the host found on pairs of its own, by generation, the oldest first.
     """
 
@@ -101,6 +102,7 @@ class FleetState(OwnModel):
     remote: Text = ""
     serial: Annotated[int, Field(ge=0, le=limits.MAX_INTEGER)] = 0
     for_all: Promotion | None = None
+    last: Promotion | None = None
     measured: Annotated[dict[Digest, tuple[Measured, ...]], Field(max_length=MAX_MEASURED)] = Field(
         default_factory=dict
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from environments import EDGE_CMCL
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def prepared(name: str, archive: Path) -> Path:
