@@ -67,8 +67,8 @@ endif
 links: $(STAMP) ## Push over slow, lossy and broken links in network namespaces (minutes; needs root)
 	EDGE_CMCL_LINKS=$(LINKS) $(ONE_CORE) $(BIN)/python -m pytest tests/links -rP
 
-deploy: $(STAMP) ## Install, upgrade, interrupt and remove what a device gets, in Debian roots (minutes; needs root and strace)
-	EDGE_CMCL_DEPLOY=$(DEPLOY) $(ONE_CORE) $(BIN)/python -m pytest tests/deploy/test_scripts.py tests/deploy/test_install.py -rPs
+deploy: $(STAMP) ## Install, upgrade, interrupt, boot and remove what a device gets, in Debian roots (minutes; needs root, strace, systemd-nspawn)
+	EDGE_CMCL_DEPLOY=$(DEPLOY) $(ONE_CORE) $(BIN)/python -m pytest tests/deploy/test_scripts.py tests/deploy/test_install.py tests/deploy/test_boot.py -rPs
 
 arm64: $(STAMP) ## Install and live on an emulated arm64 device, beside an x86 one (under ten minutes; needs root and qemu-user-static)
 	EDGE_CMCL_ARM64=1 $(ONE_CORE) $(BIN)/python -m pytest tests/deploy/test_arm64.py -rPs

@@ -57,3 +57,13 @@ def cannot_read_stores(source: Path) -> None:
     marked = "    model = current_model(store)\n"
     assert marked in text
     path.write_text(text.replace(marked, '    raise IntegrityError("this version cannot read the store")\n', 1))
+
+
+def cannot_serve(source: Path) -> None:
+    """Make a tree a version whose service does not stay up."""
+    next_version(source)
+    path = source / "edge_cmcl" / "cli" / "serve_commands.py"
+    before, begin, after = path.read_text().partition("def serve(")
+    marked = ') -> None:\n    """'
+    assert marked in after
+    path.write_text(before + begin + after.replace(marked, ') -> None:\n    raise SystemExit(9)\n    """', 1))

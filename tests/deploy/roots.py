@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,9 +103,9 @@ class Root:
         return self.folder / path.lstrip("/")
 
 
-def make_root(cache: Path, folder: Path, machine: str = platform.machine()) -> Root:
+def make_root(cache: Path, folder: Path, machine: str = platform.machine(), packages: Sequence[str] = PACKAGES) -> Root:
     """Unpack a root of `machine` into the new `folder`; the packages are fetched into `cache` once."""
-    debs = fetch(cache, machine)
+    debs = fetch(cache, machine, packages)
     folder.mkdir(parents=True)
     for name in ("bin", "sbin", "lib", "lib64"):
         (folder / "usr" / name).mkdir(parents=True, exist_ok=True)
@@ -140,9 +140,9 @@ def finish(folder: Path, machine: str) -> None:
         (folder / "sys/devices/system/cpu" / name).write_text("0\n")
 
 
-def fetch(cache: Path, machine: str) -> list[Path]:
+def fetch(cache: Path, machine: str, packages: Sequence[str]) -> list[Path]:
     """Return the packages of a root for `machine`: fetched by an apt of its own, from where this machine's apt does."""
-    key = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
+    key = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:8]
     state = (cache / f"{machine}-{key}").resolve()
     if not (state / "complete").exists():
         for name in ("lists/partial", "archives/partial", "etc"):
@@ -150,7 +150,7 @@ def fetch(cache: Path, machine: str) -> list[Path]:
         (state / "status").touch()
         apt = ["apt-get", "-qq", *(f"-o{option}" for option in apt_options(state, machine))]
         subprocess.run([*apt, "update"], check=True, capture_output=True)
-        subprocess.run([*apt, "--no-install-recommends", "--download-only", "-y", "install", *PACKAGES], check=True)
+        subprocess.run([*apt, "--no-install-recommends", "--download-only", "-y", "install", *packages], check=True)
         (state / "complete").touch()
     return sorted((state / "archives").glob("*.deb"))
 

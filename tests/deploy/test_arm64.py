@@ -26,9 +26,6 @@ from edge_cmcl import tensors
 MACHINE = "aarch64"
 TOLERANCE = 1e-4
 """Largest difference of a unit embedding's numbers between the processors; 6e-7 was measured."""
-LIMIT_S = 600
-"""Of all of this, on two cores that have nothing else to do."""
-
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not os.environ.get("EDGE_CMCL_ARM64"), reason="takes minutes: `make arm64` runs it"),
@@ -163,7 +160,6 @@ def test_a_life_on_arm64_beside_x86(board: Board) -> None:
     assert board("rollback", base)["counter"] == 1
     print(f"largest difference of a unit embedding's numbers: {differences}")
     print(f"seconds: {board.took_s}, {time.monotonic() - began:.0f} after install.sh")
-    assert board.took_s["install.sh"] + time.monotonic() - began < LIMIT_S
 
 
 def hand_on(board: Board, remote: str, device: str, fingerprint: str) -> None:

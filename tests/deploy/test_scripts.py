@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from kits import ROOT
@@ -30,6 +31,16 @@ def tool(name: str, package: str) -> str:
     if found is None:
         pytest.skip(f"there is no {name} here ({package})")
     return found
+
+
+def program(name: str) -> ModuleType:
+    """Return a Python program of deploy/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, DEPLOY / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def output_of(*command: str | Path) -> str:
@@ -103,6 +114,7 @@ def test_the_hashed_requirements_are_those_of_the_locks(version: str) -> None:
         if match and match["sign"] in (None, "<" if version == "3.10" else ">="):
             pinned[match["name"]] = match["version"]
     locked = {**locked_versions("lock-host.txt", version), **locked_versions("lock-device.txt", version)}
+    locked.update(program("lock").WHEELS_ONLY)
     assert pinned == {name: locked.get(name) for name in pinned}
     base = set(locked_versions("lock-device.txt", version)) - {"setuptools"}
     unneeded = {"coloredlogs", "humanfriendly", "sympy", "mpmath"} if version != "3.10" else set()
@@ -122,11 +134,7 @@ def test_every_package_has_hashes_and_the_file_names_no_place() -> None:
 
 
 def test_the_requirements_of_one_python_are_those_that_its_markers_admit() -> None:
-    spec = importlib.util.spec_from_file_location("pins", DEPLOY / "pins.py")
-    assert spec is not None
-    assert spec.loader is not None
-    pins = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pins)
+    pins = program("pins")
     text = (DEPLOY / "requirements-device.txt").read_text()
     for version in ("3.10", "3.13"):
         chosen = pins.pins(text, version)
