@@ -231,6 +231,31 @@ def test_a_recording_is_learned_from_once(history: History, small: Machine, tmp_
     assert "learned from already" in device.root.run(*script).stderr
 
 
+HOOKS = "/opt/edge-cmcl/current/deploy/hooks"
+
+
+def test_hooks_of_a_system_update_accept_a_model_that_works_and_refuse_one_that_does_not(
+    history: History, tmp_path: Path
+) -> None:
+    device = history.first.copy(tmp_path / "device")
+    for hook in ("self-test.sh", "mender/ArtifactCommit_Enter_50_edge-cmcl"):
+        done = device.root.run(f"{HOOKS}/{hook}")
+        assert (done.returncode, "passed" in done.stderr) == (0, True), done.stderr
+    assert json.loads(device.command("status", "--json").stdout)["trial"] is None
+    largest = max(
+        (device.root / "var/lib/edge-cmcl/store/blobs/sha256").iterdir(), key=lambda path: path.stat().st_size
+    )
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.write_bytes(data)
+    done = device.root.run(f"{HOOKS}/mender/ArtifactCommit_Enter_50_edge-cmcl")
+    assert (done.returncode, "failed" in done.stderr, "Traceback" in done.stderr) == (4, True, False), done.stderr
+    shutil.rmtree(device.root / "var/lib/edge-cmcl/store")
+    assert device.root.run(f"{HOOKS}/self-test.sh").returncode == 0
+    refused = device.root.run(f"{HOOKS}/mender/ArtifactInstall_Leave_50_edge-cmcl")
+    assert (refused.returncode, "root file system" in refused.stderr) == (1, True)
+
+
 def strike(device: Device, kill: Callable[[Device], None], expected: State, *options: str, model: str = "") -> None:
     """Kill install.sh on this device, look whether it works, run it again and compare what is there then."""
     kill(device)
