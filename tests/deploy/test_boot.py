@@ -107,7 +107,7 @@ def test_a_recorder_records_until_it_is_stopped(machine_room: Device) -> None:
     lines = said.splitlines()
     for step in ("record 0", "active", "stopped 0", "success", "pair 0"):
         assert step in lines, said
-    assert json.loads((machine_room.root / "root/pair.json").read_text())["n"] >= 3
+    assert json.loads((machine_room.root / "root/pair.json").read_text())["windows"] >= 3
 
 
 def test_the_service_answers_and_a_version_that_cannot_serve_is_taken_back(machine_room: Device, scratch: Path) -> None:
