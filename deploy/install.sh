@@ -17,6 +17,7 @@ STATE=/var/lib/edge-cmcl
 SETTINGS=/etc/edge-cmcl
 UNITS=/etc/systemd/system
 RULE=/etc/udev/rules.d/60-edge-cmcl.rules
+SOCKET=/run/edge-cmcl/serve.sock
 COMMAND=/usr/local/bin/edge-cmcl
 MARK='Written by the install.sh of edge-cmcl'
 NEEDED_MB=400 # one version unpacked takes 200 to 250 MB
@@ -370,12 +371,19 @@ start_units() {
   die 7 "the service does not stay up with version $id (see above): $1 is in use again"
 }
 
-# The service has a condition: without a model on the device it stays down, and that is in order.
+# The service has a condition: without a model on the device it stays down, and that is in order. With one, it is up when it
+# listens; a board may take its time to load everything.
 restart_service() {
   systemctl restart edge-cmcl.service 9>&- || return 1
   [ -e "$STATE/store/index.json" ] || return 0
-  sleep 5
-  systemctl --quiet is-active edge-cmcl.service 9>&-
+  tries=90
+  while [ "$tries" -gt 0 ]; do
+    sleep 1
+    systemctl --quiet is-active edge-cmcl.service 9>&- || return 1
+    [ ! -S "$SOCKET" ] || return 0
+    tries=$((tries - 1))
+  done
+  return 1
 }
 
 # --------------------------------------------------------------------------------------------- rollback, uninstall
