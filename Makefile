@@ -18,6 +18,10 @@ DATASETS := utd_mhad sisfall isl_myo sp_sw_har borealtc hydraulic
 CRASH ?= full
 # Of `make links`: full, or reduced as in .ci/run.
 LINKS ?= full
+# Of `make deploy`: full, or reduced as in .ci/run.
+DEPLOY ?= full
+# Of `make kit`: for which Pythons and processors to add wheels, such as KIT='--wheels 3.10 aarch64 --wheels 3.11 x86_64'.
+KIT ?=
 # Of `make fuzz`: inputs of each parser, made blindly and guided by coverage (needs Python 3.11), and flipped bits.
 EXECUTIONS ?= 200000
 GUIDED ?= 100000
@@ -25,11 +29,11 @@ FLIPS ?= 10000
 # Version of the MLflow server, that of the client in lock-host.txt.
 MLFLOW := 3.17.2
 
-.PHONY: help demo test bench compare data crash fuzz links load merging mlflow firmware proof lint clean
+.PHONY: help demo test bench compare data crash fuzz links load deploy arm64 pythons kit lock merging mlflow firmware proof lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: $(STAMP) ## Run the whole loop on a simulated machine (under two minutes)
 	$(BIN)/edge-cmcl demo
@@ -66,6 +70,22 @@ links: $(STAMP) ## Push over slow, lossy and broken links in network namespaces 
 load: $(STAMP) ## Saturate the local service while its generation changes, then ask it 100,000 times (minutes)
 	$(ONE_CORE) $(BIN)/python tests/bench/service_load.py --check
 
+deploy: $(STAMP) ## Install, upgrade, interrupt, boot and remove what a device gets, in Debian roots (minutes; needs root, strace, systemd-nspawn)
+	EDGE_CMCL_DEPLOY=$(DEPLOY) $(ONE_CORE) $(BIN)/python -m pytest tests/deploy/test_scripts.py tests/deploy/test_install.py tests/deploy/test_boot.py -rPs
+
+arm64: $(STAMP) ## Install and live on an emulated arm64 device, beside an x86 one (under ten minutes; needs root and qemu-user-static)
+	EDGE_CMCL_ARM64=1 $(ONE_CORE) $(BIN)/python -m pytest tests/deploy/test_arm64.py -rPs
+
+pythons: $(STAMP) ## Try the device set on Python 3.10, 3.11, 3.12 and 3.13, each from its lock (under fifteen minutes)
+	EDGE_CMCL_PYTHONS=all EDGE_CMCL_WORKERS=$(WORKERS) $(ONE_CORE) $(BIN)/python -m pytest -rPs \
+	  tests/test_packaging.py tests/e2e/test_base_install.py tests/deploy/test_pythons.py
+
+kit: $(STAMP) ## Make the folder that goes to a device, dist/edge-cmcl-VERSION; KIT='--wheels 3.10 aarch64' adds wheels
+	PYTHON=$(BIN)/python deploy/build.sh $(KIT)
+
+lock: $(STAMP) ## Write deploy/requirements-device.txt anew from the lock files (minutes; needs all four Pythons)
+	$(BIN)/python deploy/lock.py
+
 merging: $(STAMP) data ## Merge devices that taught different and the same real sensors, by every way (under ten minutes)
 	$(ONE_CORE) $(BIN)/python -W ignore tests/bench/merging.py --data .bench/data --check
 
@@ -84,7 +104,7 @@ mlflow: .bench/mlflow/.installed ## Log a fleet to a real MLflow server, which t
 	.bench/mlflow/bin/python -m pip install --quiet --disable-pip-version-check mlflow==$(MLFLOW)
 	touch $@
 
-proof: fuzz crash links merging load firmware ## Run the full fuzzing, crash, link, load and firmware tests, and the measurement of merges
+proof: fuzz crash links load deploy arm64 pythons merging firmware ## Run the full fuzzing, crash, link, load, deployment and firmware tests, and the measurement of merges
 
 lint: $(STAMP) ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check .

@@ -15,6 +15,13 @@ import pytest
 EDGE_CMCL = Path(sys.executable).with_name("edge-cmcl")
 """The command as installed in the environment that runs the tests."""
 
+ALL_PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+"""The Pythons that pyproject.toml and the locks are for."""
+
+THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHONS = ALL_PYTHONS if os.environ.get("EDGE_CMCL_PYTHONS") == "all" else tuple(sorted({"3.10", "3.11", THIS_PYTHON}))
+"""Those that the base install is tried on: JetPack 6's, Debian 12's and this one, or all of them in `make pythons`."""
+
 PROBE = "typing_extensions==4.16.0"  # small, and in the lock
 
 
@@ -25,7 +32,7 @@ def base_install(root: Path, version: str, scratch: Path) -> Path:
     Skips where that Python or the package registry is absent.
     """
     python = find_python(version)
-    wheel = _build_wheel(root, scratch)
+    wheel = build_wheel(root, scratch)
     inputs = [(root / name).read_bytes() for name in ("lock-device.txt", "pyproject.toml")]
     key = hashlib.sha256(b"\0".join([*inputs, str(python).encode()])).hexdigest()[:12]
     folder = root / ".bench" / f"base-{version}-{key}"
@@ -44,7 +51,7 @@ def base_install(root: Path, version: str, scratch: Path) -> Path:
 
 def find_python(version: str) -> Path:
     """Return a Python of `version` ("3.10"): the running one, one on the path, or pyenv's; or skip."""
-    if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+    if version == THIS_PYTHON:
         return Path(getattr(sys, "_base_executable", sys.executable))
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     candidates = [shutil.which(f"python{version}"), *sorted(pyenv.glob(f"versions/{version}.*/bin/python"))]
@@ -57,7 +64,7 @@ def find_python(version: str) -> Path:
     pytest.skip(f"there is no Python {version} here")
 
 
-def _build_wheel(root: Path, scratch: Path) -> Path:
+def build_wheel(root: Path, scratch: Path) -> Path:
     """Build in a copy: setuptools leaves a build folder behind and would pack stale files from it."""
     source = scratch / "source"
     ignored = shutil.ignore_patterns("__pycache__")

@@ -75,8 +75,14 @@ class Machine:
         return self.folder / "run"
 
 
+GIVEN = "EDGE_CMCL_TEST_MACHINE"
+"""The folder of a machine that is there already: where tests run on a device set, nothing can train one."""
+
+
 def make_machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """Return the machine of this test run; the first worker to ask makes it, the others wait for it."""
+    if GIVEN in os.environ:
+        return Machine(Path(os.environ[GIVEN]))
     own = tmp_path_factory.getbasetemp()
     shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     folder = shared / "machine"
@@ -88,6 +94,11 @@ def make_machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
             _make(making, PROJECT)
             making.rename(folder)
     return Machine(folder)
+
+
+def make_full(folder: Path) -> None:
+    """Make the machine of a test run in the empty `folder`."""
+    _make(folder, PROJECT)
 
 
 def make_small(folder: Path) -> Machine:

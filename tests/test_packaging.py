@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from environments import PYTHONS
 
 ROOT = Path(__file__).parent.parent
-PYTHONS = sorted({"3.10", "3.11", f"{sys.version_info.major}.{sys.version_info.minor}"})  # JetPack 6, and this one
 DEVICE_ROOMS = [
     "service",
     "device",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from device_command import Device
+from environments import PYTHONS
 from machine_bundle import Machine
 
 from edge_cmcl import tensors
@@ -18,7 +19,7 @@ from edge_cmcl.device.golden import TOLERANCE
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(params=["3.10", "3.11"])
+@pytest.fixture(params=PYTHONS)
 def device(
     request: pytest.FixtureRequest, base_bin: Callable[[str], Path], run_cli: Callable[..., Any], tmp_path: Path
 ) -> Device:
