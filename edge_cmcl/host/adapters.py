@@ -63,12 +63,15 @@ class Fitted:
         history: of the InfoNCE training.
         penalties: ridge penalty per pair, in the order of the pairs and in units of the mean eigenvalue; None where
             both sides were known from other pairs, so that the pair chose none.
+        validation: per pair, in their order, what its held-out rows say of adapters that have not seen them: `rows` and
+            `recall_at_10`, or for labels `accuracy`.
     """
 
     weights: dict[str, Array]
     sketches: dict[str, Sketch]
     history: History
     penalties: tuple[float | None, ...]
+    validation: tuple[dict[str, float], ...]
 
 
 class _Maps(nn.Module):
@@ -113,7 +116,7 @@ def fit_adapters(
         module,
         optimizer,
         lambda epoch: _run_epoch(module, optimizer, placed, options, epoch),
-        lambda: _validate(reduced, {name: map_.detach().cpu().numpy() for name, map_ in module.maps.items()}),
+        lambda: _validate(reduced, _maps(module)),
         epochs=options.epochs,
         patience=options.patience,
         stage="train adapters",
@@ -121,6 +124,7 @@ def fit_adapters(
         fingerprint=fingerprint,
         progress=progress,
     )
+    validation = tuple(_figures(pair, _maps(module)) for pair in reduced)
     if any(pair.carved for pair in pairs):
         whole = [replace(pair, training=_all_rows(pair)) for pair in pairs]
         sketches, directions = _principal(whole)
@@ -132,8 +136,8 @@ def fit_adapters(
         for epoch in range(1, history.best_epoch + 1):
             _run_epoch(module, optimizer, placed, options, epoch)
             progress("train adapters on all rows", epoch, history.best_epoch)
-    weights = {name: map_.detach().cpu().numpy() @ directions[name] for name, map_ in module.maps.items()}
-    return Fitted(weights, sketches, history, penalties)
+    weights = {name: map_ @ directions[name] for name, map_ in _maps(module).items()}
+    return Fitted(weights, sketches, history, penalties, validation)
 
 
 def closed_form(
@@ -210,6 +214,10 @@ class _Placed:
         return info_nce(a, b[None], self.ids[rows][None])
 
 
+def _maps(module: _Maps) -> dict[str, Array]:
+    return {name: map_.detach().cpu().numpy() for name, map_ in module.maps.items()}
+
+
 def _run_epoch(
     module: _Maps, optimizer: torch.optim.Optimizer, pairs: Sequence[_Placed], options: TrainTable, epoch: int
 ) -> float:
@@ -253,10 +261,25 @@ def _scores(pair: PairFeatures, maps: Mapping[str, Array]) -> NDArray[np.float64
     return np.concatenate([pair_scores(a[part], b[part]) for part in parts])
 
 
+def _figures(pair: PairFeatures, maps: Mapping[str, Array]) -> dict[str, float]:
+    """Return recall among at most `MAX_GALLERY` others, mean over all held-out rows, or the accuracy against labels."""
+    rows = len(pair.validation)
+    if pair.modalities[1] == TEXT:
+        return {"rows": rows, "accuracy": float(np.mean(_scores(pair, maps) == 1.0))}
+    a, b = _embed(pair, maps)
+    parts = np.array_split(np.arange(rows), max(1, -(-rows // MAX_GALLERY)))
+    hits = sum(len(part) * _both_ways(a[part], b[part]) for part in parts)
+    return {"rows": rows, "recall_at_10": float(hits / rows)}
+
+
+def _both_ways(a: Array, b: Array) -> float:
+    similarity = a @ b.T
+    return float(recall_at(ranks(similarity), 10) + recall_at(ranks(similarity.T), 10)) / 2
+
+
 def _recall(pair: PairFeatures, maps: Mapping[str, Array]) -> float:
     a, b = (side[:MAX_GALLERY] for side in _embed(pair, maps))
-    similarity = a @ b.T
-    return (recall_at(ranks(similarity), 10) + recall_at(ranks(similarity.T), 10)) / 2
+    return _both_ways(a, b)
 
 
 def _principal(pairs: Sequence[PairFeatures]) -> tuple[dict[str, Sketch], dict[str, Array]]:
