@@ -28,6 +28,7 @@ import typer
 
 from edge_cmcl.cli import (
     assess_commands,
+    benchmark_commands,
     compare_commands,
     data_commands,
     demo_commands,
@@ -52,6 +53,7 @@ _GROUPS = [
     host_commands.app,
     device_commands.app,
     assess_commands.app,
+    benchmark_commands.app,
     forget_commands.app,
     generation_commands.app,
     use_commands.app,
