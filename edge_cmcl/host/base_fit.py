@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from edge_cmcl.bundle.payloads import Adapter
 from edge_cmcl.device.features import RunningStatistics, Statistics, standardise
 from edge_cmcl.device.text import TEXT
-from edge_cmcl.host.adapters import Fitted, PairFeatures, fit_adapters
+from edge_cmcl.host.adapters import Choice, Fitted, fit_adapters
 from edge_cmcl.host.base_data import PairData, Rows
 from edge_cmcl.host.calibration import calibrate_base
 from edge_cmcl.host.encoding import RawOutputs
+from edge_cmcl.host.pair_features import PairFeatures
 from edge_cmcl.progress import Progress, silent
 from edge_cmcl.project import Project
 
@@ -43,6 +44,7 @@ def fit_base(
     pairs: Sequence[PairData],
     raw: RawOutputs,
     *,
+    choice: Choice | None = None,
     device: str = "cpu",
     checkpoint: Path | None = None,
     fingerprint: str = "",
@@ -54,6 +56,7 @@ def fit_base(
         project: the project; it says how long and how fast to train.
         pairs: its pairs.
         raw: outputs of its encoders.
+        choice: see `adapters.fit_adapters`.
         device: torch device.
         checkpoint: see `epochs.fit_epochs`.
         fingerprint: see `epochs.fit_epochs`.
@@ -65,7 +68,7 @@ def fit_base(
     statistics, features = _features(pairs, raw)
     fitted = fit_adapters(
         features, project.embedding_dim, project.train,
-        device=device, checkpoint=checkpoint, fingerprint=fingerprint, progress=progress,
+        choice=choice, device=device, checkpoint=checkpoint, fingerprint=fingerprint, progress=progress,
     )  # fmt: skip
     adapters = {name: _adapter(name, weight, statistics) for name, weight in fitted.weights.items()}
     return BaseFit(adapters, fitted, calibrate_base(pairs, raw.outputs, fitted_rows))

@@ -19,6 +19,7 @@ from edge_cmcl.device.features import RunningStatistics, standardise
 from edge_cmcl.device.runtime import CPU, FP32, PRECISIONS, TARGETS
 from edge_cmcl.device.text import TEXT
 from edge_cmcl.errors import ModelError, ParityError, ProjectError, UsageError
+from edge_cmcl.host.adapters import Choice
 from edge_cmcl.host.base_data import PairData, load_pairs
 from edge_cmcl.host.base_fit import fit_base, fitted_rows
 from edge_cmcl.host.calibration import KEY as CALIBRATION
@@ -117,7 +118,8 @@ def at_precision(
         progress("convert", done, len(precisions))
     scales = {name: table.scale for name, table in run.project.modality.items()}
     raw = RawOutputs({name: each.encoder for name, each in encoders.items()}, scales, progress)
-    fit = fit_base(run.project, pairs, raw, progress=progress)
+    _check_numbers(precisions, pairs, raw)
+    fit = fit_base(run.project, pairs, raw, choice=_choice(run), progress=progress)
     rows = compared(run, pairs, fit.fitted.validation)
     told = {"of": dict(precisions), "pairs": rows, "cosine": _cosines(run, precisions, pairs, raw)}
     _check(rows, max_loss)
@@ -126,6 +128,24 @@ def at_precision(
         run, run_id=export_id(run, precisions), adapters=fit.adapters, sketches=fit.fitted.sketches, metrics=metrics
     )
     return new, encoders
+
+
+def _check_numbers(precisions: Mapping[str, str], pairs: Sequence[PairData], raw: RawOutputs) -> None:
+    """Refuse an encoder that overflows: float16 ends at 65504, and squares of int16 audio are far beyond."""
+    for pair in pairs:
+        for side, name in enumerate(pair.modalities):
+            if name != TEXT and not np.isfinite(raw.outputs(pair, side)).all():
+                raise ParityError(
+                    f"the encoder of {name} answers NaN or infinity in {precisions[name]}",
+                    expected="finite features of every window of its training data",
+                    got="a number beyond what the precision holds",
+                    hint=f"nothing was written; keep it in float32 (--precision {name}=fp32), or scale its input",
+                )
+
+
+def _choice(run: Run) -> Choice:
+    """Return what training chose: with the same penalties and epochs, what differs is the encoder and not luck."""
+    return Choice(tuple(run.metrics["penalties"]), int(run.metrics["adapters"]["best_epoch"]))
 
 
 def compared(run: Run, pairs: Sequence[PairData], found: Sequence[Mapping[str, float]]) -> list[dict[str, Any]]:
