@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,6 @@ SCHEMA = "edge-cmcl/benchmark/1"
 BATCHES = (1, 32)
 _LEAST, _MOST, _WARM_UP = 20, 2000, 3
 _DIRECTIONS = 128
-_STEP_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -213,21 +213,12 @@ def _step(model: Model, seconds: float) -> dict[str, Any]:
     """Return the time of one training step, through the loop that trains on the device, and of its products alone."""
     random, d = np.random.default_rng(0), model.generation.embedding_dim
     base, inputs = (
-        [random.standard_normal((_STEP_ROWS, size), dtype=np.float32) for _ in range(2)] for size in (d, _DIRECTIONS)
+        [random.standard_normal((BATCH_SIZE, size), dtype=np.float32) for _ in range(2)] for size in (d, _DIRECTIONS)
     )
-    problem, rows = Problem(base, inputs, np.arange(_STEP_ROWS)[None]), np.arange(_STEP_ROWS)
-    done = 0
-
-    def epoch() -> None:
-        nonlocal done
-        done = train(model.step_session, problem, rows, lambda number, changes: True, epochs=1)[1]
-
-    epoch()
-    times, until = list[float](), time.monotonic() + seconds
-    while len(times) < _WARM_UP or time.monotonic() < until:
-        began = time.perf_counter()
-        epoch()
-        times.append((time.perf_counter() - began) / done)
+    problem, rows = Problem(base, inputs, np.arange(BATCH_SIZE)[None]), np.arange(BATCH_SIZE)
+    # One step at a time: of a whole epoch, every preemption by others would be in the time.
+    step = partial(train, model.step_session, problem, rows, lambda number, changes: True, epochs=1)
+    _, times = _timed(step, seconds)
     products = step_products(BATCH_SIZE, d, _DIRECTIONS)
     median, blas = 1e3 * float(np.median(times)), 1e3 * blas_seconds(products)
     return {

@@ -29,7 +29,7 @@ from edge_cmcl.host.quantise import CALIBRATION_WINDOWS
 from edge_cmcl.host.run import PROJECT_FOLDER, Run
 from edge_cmcl.host.train import fingerprint
 from edge_cmcl.progress import Progress, silent
-from edge_cmcl.project import load_project
+from edge_cmcl.project import FILE_NAME, load_project
 
 MAX_LOSS = 0.5
 """Points of R@10, or of accuracy against labels, that held-out pairs may lose by default."""
@@ -198,11 +198,11 @@ def _pairs(run: Run, project: Path | None) -> list[PairData]:
     Raises:
         ModelError: they are not there, or not as they were.
     """
-    place = project or Path(run.metrics.get(PROJECT_FOLDER) or "")
+    place = project or _project_of(run)
     hint = "name the project that the run was trained from (--project), or train it again with --force"
     try:
-        if not place.exists() or not (project or PROJECT_FOLDER in run.metrics):
-            raise ModelError("the run does not say where its project is", expected="its project file", got="none")
+        if place is None:
+            raise ModelError("its project is not where it was", expected=FILE_NAME, got="none there or above the run")
         found = load_project(place).with_seed(run.metrics["seed"])
         pairs = load_pairs(found, found.train.seed)
     except (ProjectError, ModelError) as error:
@@ -220,6 +220,13 @@ def _pairs(run: Run, project: Path | None) -> list[PairData]:
             hint=hint,
         )
     return pairs
+
+
+def _project_of(run: Run) -> Path | None:
+    """Return the folder of the project of `run`: where it was, or above the run where both were moved, or None."""
+    known = [Path(run.metrics[PROJECT_FOLDER])] if PROJECT_FOLDER in run.metrics else []
+    places = [*known, *run.folder.resolve().parents[:2]]
+    return next((place for place in places if (place / FILE_NAME).is_file()), None)
 
 
 def _windows(pairs: Sequence[PairData], name: str) -> Array:

@@ -244,11 +244,12 @@ def test_precisions_are_chosen_for_all_or_for_one(quick: Run) -> None:
 
 
 def moved(run: Run) -> Run:
-    return replace(run, metrics={**run.metrics, PROJECT_FOLDER: "/nowhere"})
+    return replace(run, folder=Path("/far/away/run"), metrics={**run.metrics, PROJECT_FOLDER: "/nowhere"})
 
 
 def older(run: Run) -> Run:
-    return replace(run, metrics={k: v for k, v in run.metrics.items() if k != PROJECT_FOLDER})
+    kept = {name: value for name, value in run.metrics.items() if name != PROJECT_FOLDER}
+    return replace(run, folder=Path("/far/away/run"), metrics=kept)
 
 
 @pytest.mark.parametrize("changed", [moved, older])
