@@ -17,7 +17,7 @@ app = typer.Typer()
 OF_BLAS = "of BLAS: what plain matrix products of the same sizes take on this machine, relative to the encoder"
 
 
-@app.command(epilog="Example: edge-cmcl benchmark base.tar --data test.safetensors --learn acoustic --json > cost.json")
+@app.command(epilog="Example: edge-cmcl benchmark base.tar --data test.safetensors --learn acoustic --json")
 def benchmark(
     bundle: Annotated[Path, typer.Argument(help="A bundle, or a device store, which stays as it is.")],
     data: Annotated[Path | None, typer.Option("--data", help="A pairs file: recall too.")] = None,
@@ -33,7 +33,9 @@ def benchmark(
     seconds: Annotated[float, typer.Option("--seconds", min=0.05, help="To measure each batch size for.")] = 1.0,
     json: Json = False,
 ) -> None:
-    """Measure size, latency, memory, energy and recall of a bundle on this machine.
+    """Measure what a bundle costs on this machine.
+
+    Size, load time, latency, throughput, memory, energy and recall of every sensor, and an update by stage.
 
     `edge-cmcl report FILE --out page.html` draws a page of what --json printed.
     """
@@ -109,7 +111,7 @@ def prebuild(
     store: Store = None,
     json: Json = False,
 ) -> None:
-    """Build TensorRT's engines of what is installed, so that no first window waits for minutes."""
+    """Build TensorRT engines ahead, so that no window waits."""
     from edge_cmcl.bundle import Layout
     from edge_cmcl.bundle.transfer import opened
     from edge_cmcl.device.model import Model

@@ -46,7 +46,7 @@ SETS = {
 """Prefixes of a data set's files, and its pairs: those of the 11-step stream."""
 
 CONV = {"borealtc conv": ("borealtc", (("acc", "gyro"),))}
-CONV_EPOCHS = 40
+CONV_EPOCHS = 10
 BATCHES = (1, 32)
 
 
