@@ -28,6 +28,7 @@ import typer
 
 from edge_cmcl.cli import (
     assess_commands,
+    benchmark_commands,
     blob_commands,
     compare_commands,
     data_commands,
@@ -64,6 +65,7 @@ _GROUPS = [
     send_commands.app,
     assess_commands.app,
     update_commands.app,
+    benchmark_commands.app,
     forget_commands.app,
     blob_commands.app,
     generation_commands.app,

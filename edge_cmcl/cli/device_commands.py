@@ -69,7 +69,9 @@ def status(
     from edge_cmcl.device.store import open_store
 
     opened = open_store(store or default_store())
-    found = read_status(opened)
+    with warned() as told:
+        found = read_status(opened)
+    found["warnings"] = told
     rows = [
         [each["modality"], each["encoder"], each["width"], origin["pairs"], "+".join(origin["partners"]), bound(origin)]
         for each in found["modalities"]
@@ -83,6 +85,7 @@ def status(
         f"device {found['device_id']}, {found['store_bytes'] / 1e6:.1f} MB in {found['store']}",
         *_trial(found),
         *_synced(found),
+        *_runs(found),
         "",
         table(header, rows),
         MOVED,
@@ -93,7 +96,7 @@ def status(
     watched: list[Drift] = []
     if data is not None:
         watched, paired, warnings = _watch(opened, data)
-        found |= {"drift": [each.as_json() for each in watched], "warnings": warnings}
+        found |= {"drift": [each.as_json() for each in watched], "warnings": [*told, *warnings]}
         if paired is not None:
             found["recording"] = paired.as_json()
         lines += ["", describe_drift(watched)]
@@ -140,6 +143,15 @@ def _trial(found: dict[str, Any]) -> list[str]:
     if found["reverted"]:
         failed = found["reverted"]
         lines.append(f"generation {failed['digest'][7:19]} failed its trial at {failed['since']}: {failed['reason']}")
+    return lines
+
+
+def _runs(found: dict[str, Any]) -> list[str]:
+    """Return where encoders run that are not in float32 on the CPU."""
+    lines = []
+    for each in found["modalities"]:
+        if each["precision"] not in (None, "fp32") or each["target"] not in (None, "cpu"):
+            lines.append(f"{each['modality']}: {each['precision']} for {each['target']}, run by {each['provider']}")
     return lines
 
 

@@ -58,6 +58,17 @@ def export(
         int | None,
         typer.Option("--counter", min=1, help="Devices refuse lower ones. [default: one more a run; 1 with --key]"),
     ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option("--precision", help="fp32, fp16, int8 or int8-dynamic; NAME=int8 for one sensor. Repeatable."),
+    ] = None,
+    target: Annotated[str, typer.Option("--target", help="cpu, cuda or tensorrt: where devices run it.")] = "cpu",
+    max_loss: Annotated[
+        float, typer.Option("--max-loss", min=0.0, help="Points of R@10 or accuracy that a pair may lose.")
+    ] = 0.5,
+    project: Annotated[
+        Path | None, typer.Option("--project", help="Where the run's project is now, for a reduced precision.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Export a run to a signed bundle for devices, parity proven."""
@@ -66,21 +77,39 @@ def export(
     signing, rotations = signers(key)  # before torch is loaded: what is wrong is told at once
     from edge_cmcl.host.counting import counter_of
     from edge_cmcl.host.export import export as export_run
+    from edge_cmcl.host.precision import at_precision, checked_target, chosen_precisions, export_id
     from edge_cmcl.host.run import load_run
 
     loaded = load_run(run)
-    if not key:
-        counter = counter or counter_of(host_keys(), loaded.project.name, loaded.run_id)
-    with progress() as told:
-        done = export_run(loaded, out, told, counter=counter or 1, signers=signing, rotations=rotations)
-    rows = [[name, difference] for name, difference in done["parity"].items()]
+    precisions = chosen_precisions(loaded, precision or ())
+    target = checked_target(target)
+    with progress() as told, warned() as warnings:
+        exported, encoders = at_precision(loaded, precisions, target, max_loss=max_loss, project=project, progress=told)
+        if not key:  # only now: what the gate refuses takes no number
+            counter = counter or counter_of(host_keys(), loaded.project.name, export_id(loaded, precisions))
+        done = export_run(
+            exported, out, told, counter=counter or 1, signers=signing, rotations=rotations, encoders=encoders
+        )
     text = (
         f"{out}: generation {done['counter']}, {', '.join(done['modalities'])}, {done['bytes'] / 1e6:.1f} MB\n\n"
-        f"{table(['graph', 'largest difference from torch'], rows)}\n\n"
+        f"{_graphs(done)}\n\n"
         f"signed by {' and '.join(done['signed_by'])}\n"
         f"on a device: edge-cmcl install {out} --trust {done['signed_by'][0]}"
     )
-    show(done, text, json=json)
+    show({**done, "warnings": warnings}, text, json=json)
+
+
+def _graphs(done: dict[str, Any]) -> str:
+    """Return what an export says of its graphs, and of held-out pairs where a precision was reduced."""
+    rows = [
+        [name, done["runtime"].get(name, {}).get("precision", "fp32"), difference]
+        for name, difference in done["parity"].items()
+    ]
+    parts = [table(["graph", "precision", "largest difference from torch, or from itself one by one"], rows)]
+    if done["gate"]:
+        judged = [[p["pair"], p["rows"], p["measure"], p["fp32"], p["now"], p["lost"]] for p in done["gate"]["pairs"]]
+        parts.append(table(["pair", "held out", "measure, %", "fp32", "now", "lost"], judged))
+    return "\n\n".join(parts)
 
 
 @app.command(epilog="Example: edge-cmcl evaluate runs/my-machine --data test.safetensors")

@@ -1,4 +1,4 @@
-"""`edge-cmcl report`: the page that shows a comparison, or a fleet."""
+"""`edge-cmcl report`: the page that shows a comparison, a benchmark, or a fleet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def report(
     result: Annotated[
         Path | None,
         typer.Argument(
-            help="The result of a comparison, or the folder it is in; with --fleet, the fleet [default: your own]."
+            help="A comparison or its folder, or what `benchmark --json` printed; with --fleet, the fleet [your own]."
         ),
     ] = None,
     fleet: Annotated[bool, typer.Option("--fleet", help="A page of a fleet, and not of a comparison.")] = False,
@@ -30,7 +30,7 @@ def report(
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Write the HTML page of a comparison, or of a fleet."""
+    """Write the HTML page of a comparison, a benchmark, or a fleet."""
     if fleet:
         if csv is not None:
             raise UsageError("a fleet has no matrices", expected="--fleet without --csv", got=f"--csv {csv}")
@@ -58,8 +58,11 @@ def _fleet(folder: Path | None, out: Path, force: bool, json: bool) -> None:
 
 
 def _comparison(result: Path, out: Path, csv: Path | None, force: bool, json: bool) -> None:
-    from edge_cmcl.report import load, summaries, verdict, write_csv, write_page
+    from edge_cmcl.report import is_benchmark, load, summaries, verdict, write_csv, write_page
 
+    if result.is_file() and is_benchmark(result):
+        _benchmark(result, out, csv, force, json)
+        return
     comparison = load(result)
     _check_page(out, force)
     size = write_page(comparison, out)
@@ -74,6 +77,19 @@ def _comparison(result: Path, out: Path, csv: Path | None, force: bool, json: bo
     }
     text = "\n".join([*sentences, f"{out}: {size / 1e6:.1f} MB", *([f"{csv}: {len(files)} files"] if files else [])])
     show(done, text, json=json)
+
+
+def _benchmark(result: Path, out: Path, csv: Path | None, force: bool, json: bool) -> None:
+    from edge_cmcl.report import benchmark_verdict, load_benchmark, write_benchmark_page
+
+    if csv is not None:
+        raise UsageError("a benchmark has no matrices", expected="no --csv", got=f"--csv {csv}")
+    found = load_benchmark(result)
+    _check_page(out, force)
+    size = write_benchmark_page(found, out)
+    sentences = benchmark_verdict(found)
+    done = {"page": out, "bytes": size, "verdict": sentences}
+    show(done, "\n".join([*sentences, f"{out}: {size / 1e6:.1f} MB"]), json=json)
 
 
 def _check_page(out: Path, force: bool) -> None:

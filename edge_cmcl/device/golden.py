@@ -13,6 +13,7 @@ from edge_cmcl.bundle import ModalityRecord
 from edge_cmcl.bundle.payloads import Adapter, Golden
 from edge_cmcl.device.features import standardise, unit
 from edge_cmcl.device.model import statistics_of
+from edge_cmcl.device.runtime import FP16, FP32, INT8, INT8_DYNAMIC
 
 COUNT = 4
 MAX_BYTES = 8 << 20
@@ -20,6 +21,9 @@ MAX_BYTES = 8 << 20
 
 TOLERANCE = 1e-3
 """Largest difference of a golden embedding's numbers that the self-test accepts on another machine."""
+
+TOLERANCES = {FP32: TOLERANCE, FP16: 1e-2, INT8: 5e-2, INT8_DYNAMIC: 5e-2}
+"""The same by precision: processors with float16 or int8 instructions round where others compute in float32."""
 
 
 class _Encode(Protocol):

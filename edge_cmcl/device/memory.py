@@ -25,6 +25,15 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def reset_peak_memory() -> bool:
+    """Let `peak_memory_bytes` begin anew from what is resident now (`clear_refs`, proc(5)); return whether it does."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def memory_limit(max_bytes: int | None) -> Iterator[None]:
     """Let this process have at most `max_bytes` of memory of its own while the block lasts; None for no limit.

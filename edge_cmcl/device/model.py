@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -18,8 +19,22 @@ from edge_cmcl.bundle.payloads import Adapter, LabelFeatures
 from edge_cmcl.continual.origin import Origins
 from edge_cmcl.device.encoders import Encoder, GraphEncoder, UniversalEncoder, Windows
 from edge_cmcl.device.features import Statistics, standardise, unit
-from edge_cmcl.device.sessions import CPU, open_session
+from edge_cmcl.device.providers import (
+    CPU_PROVIDER,
+    TENSORRT_PROVIDER,
+    Provider,
+    ProviderWarning,
+    check_loaded,
+    engine_folder,
+    is_built,
+    name_of,
+    providers_of,
+    shared_providers,
+    usable,
+)
+from edge_cmcl.device.sessions import open_session
 from edge_cmcl.device.text import TEXT, label_features
+from edge_cmcl.durable import make_folder
 from edge_cmcl.errors import ModelError
 
 Array = NDArray[np.float32]
@@ -33,7 +48,8 @@ class Model:
     Args:
         loaded: the generation, from a store or a bundle.
         threads: CPU threads of one operator; 0 for one per core.
-        providers: onnxruntime execution providers, the preferred one first.
+        providers: onnxruntime execution providers, the preferred one first; by default those of the target that each
+            encoder was exported for.
 
     Attributes:
         held: False where a collection had removed it before, or its file system has no locks.
@@ -41,7 +57,7 @@ class Model:
         renewed: sensors whose statistics are other than those stored; see `renewal`.
     """
 
-    def __init__(self, loaded: Loaded, *, threads: int = 0, providers: Sequence[str] = CPU) -> None:
+    def __init__(self, loaded: Loaded, *, threads: int = 0, providers: Sequence[str] | None = None) -> None:
         self.loaded = loaded
         held = hold(loaded.layout, loaded.digest)
         self.held = held is not None
@@ -51,6 +67,7 @@ class Model:
         self._providers = providers
         self._adapters: dict[str, Adapter] = {}
         self._encoders: dict[str, Encoder] = {}
+        self._in_use: dict[str, str] = {}
         self.made: dict[str, tuple[Array, bytes]] = {}
         self.renewed: tuple[str, ...] = ()
 
@@ -99,12 +116,13 @@ class Model:
     @cached_property
     def universal_session(self) -> ort.InferenceSession:
         """The shared graph of the universal encoder."""
-        return self._session(self.generation.universal, "the universal encoder")
+        wanted = shared_providers(self.generation.modalities)
+        return self._session(self.generation.universal, "the universal encoder", wanted)
 
     @cached_property
     def step_session(self) -> ort.InferenceSession:
-        """The training step."""
-        return self._session(self.generation.step, "the training step")
+        """The training step; on the CPU whatever the target, where its small products are faster (measured, README)."""
+        return self._session(self.generation.step, "the training step", [CPU_PROVIDER])
 
     @cached_property
     def labels(self) -> LabelFeatures:
@@ -138,7 +156,15 @@ class Model:
             return UniversalEncoder(self.universal_session, modality, record)
         if record.encoder_blob is None:
             raise ModelError(f"{modality} has no encoder", expected="a sensor", got=record.kind)
-        return GraphEncoder(self._session(record.encoder_blob, f"the encoder of {modality}"), modality, record)
+        wanted = providers_of(record, record.encoder_blob)
+        session = self._session(record.encoder_blob, f"the encoder of {modality}", wanted)
+        return GraphEncoder(session, modality, record)
+
+    def provider(self, modality: str) -> str:
+        """Return the execution provider that runs the encoder of a sensor here."""
+        record = self.record(modality)
+        self.encoder(modality)
+        return self._in_use[record.encoder_blob or ""]
 
     def features(self, modality: str, windows: Windows) -> Array:
         """Return unit features (n, width) of `windows` (n, T, C) or (n, T, H, W) in recorded units.
@@ -167,8 +193,19 @@ class Model:
         features = self.labels.features if names is None else label_features(names)
         return unit(features @ self.adapter(TEXT).weight.T)
 
-    def _session(self, digest: str, name: str) -> ort.InferenceSession:
-        return open_session(self.loaded.read(digest), name, threads=self._threads, providers=self._providers)
+    def _session(self, digest: str, name: str, wanted: Sequence[Provider]) -> ort.InferenceSession:
+        if self._providers is not None:
+            chosen = {name_of(provider): provider for provider in wanted}
+            wanted = [chosen.get(provider, provider) for provider in self._providers]
+        found = usable(wanted, name)
+        if found and name_of(found[0]) == TENSORRT_PROVIDER and not is_built(digest):
+            make_folder(engine_folder(digest))
+            told = f"TensorRT builds its engine of {name} now, which takes minutes"
+            warnings.warn(f"{told}; `edge-cmcl prebuild` does it ahead", ProviderWarning, stacklevel=2)
+        graph = self.loaded.read(digest)
+        session = open_session(graph, name, threads=self._threads, providers=found or [CPU_PROVIDER])
+        self._in_use[digest] = check_loaded(session, found, name)
+        return session
 
 
 def statistics_of(adapter: Adapter) -> Statistics:

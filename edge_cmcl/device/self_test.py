@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from edge_cmcl.bundle import ModalityRecord
 from edge_cmcl.bundle.contents import read_golden
 from edge_cmcl.device.encoders import NO_BLOB, UniversalEncoder
-from edge_cmcl.device.golden import TOLERANCE, golden_windows, make_golden
+from edge_cmcl.device.golden import TOLERANCES, golden_windows, make_golden
 from edge_cmcl.device.model import Model
+from edge_cmcl.device.runtime import runtime_of
 from edge_cmcl.device.training import Problem, train
 from edge_cmcl.device.universal import WIDTH_UNIT
 from edge_cmcl.errors import EdgeCmclError, IntegrityError, ParityError, PlatformError, RefusedError
@@ -81,12 +82,15 @@ def _check_sensor(model: Model, name: str, record: ModalityRecord) -> None:
         return
     found = make_golden(encoder, model.adapter(name), golden.inputs["windows"]).outputs["embeddings"]
     off = np.sort(np.abs(found - golden.outputs["embeddings"]).max(axis=1))
-    flipped = len(off) // 4 if record.encoder == "universal" else 0
+    runtime = runtime_of(record)
+    tolerance = TOLERANCES[runtime.precision]
+    flipped = len(off) // 4 if runtime.source == "universal" else 0
     same = off[: len(off) - flipped]
-    if not (same.max() <= TOLERANCE and off.max() <= (FLIPPED if flipped else TOLERANCE)):  # NaN is a failure too
+    limit = max(FLIPPED, tolerance) if flipped else tolerance
+    if not (same.max() <= tolerance and off.max() <= limit):  # NaN is a failure too
         raise ParityError(
             f"{name} answers differently on this device than where the bundle was made",
-            expected=f"embeddings of its golden windows within {TOLERANCE:g}",
+            expected=f"embeddings of its golden windows within {tolerance:g}",
             got=f"a difference of {off.max():.3g}",
             hint="export the bundle again; if that does not help, report this device and its onnxruntime",
         )

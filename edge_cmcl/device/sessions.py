@@ -11,7 +11,9 @@ from edge_cmcl.errors import ModelError
 CPU = ("CPUExecutionProvider",)
 
 
-def open_session(graph: bytes, name: str, *, threads: int = 0, providers: Sequence[str] = CPU) -> ort.InferenceSession:
+def open_session(
+    graph: bytes, name: str, *, threads: int = 0, providers: Sequence[str | tuple[str, dict[str, str]]] = CPU
+) -> ort.InferenceSession:
     """Open `graph`, the bytes of one ONNX file.
 
     Args:

@@ -8,6 +8,8 @@ from typing import Any
 from edge_cmcl.bundle import State, Store
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.outbox import unsent
+from edge_cmcl.device.providers import CPU_PROVIDER
+from edge_cmcl.device.runtime import CPU, runtime_of
 from edge_cmcl.device.signing import keyring, signed_by
 from edge_cmcl.device.starting import current_model
 from edge_cmcl.device.store import store_bytes
@@ -71,6 +73,16 @@ def _trial(store: Store, state: State, current: str) -> dict[str, Any] | None:
     return {"since": trial.since, "back_to": back_to, "starts": trial.attempts, "allowed": trial.attempts_allowed}
 
 
+def _runtime(model: Model, name: str) -> dict[str, Any]:
+    """Return precision and target of a sensor's encoder, and the execution provider that runs it here."""
+    record = model.record(name)
+    if record.kind == "text":
+        return {"precision": None, "target": None, "provider": None}
+    runtime = runtime_of(record)
+    provider = CPU_PROVIDER if runtime.target == CPU else model.provider(name)
+    return {"precision": runtime.precision, "target": runtime.target, "provider": provider}
+
+
 def _modality(model: Model, name: str, certificates: dict[tuple[str, str], float]) -> dict[str, Any]:
     record = model.record(name)
     origins = model.origins(name)
@@ -83,6 +95,7 @@ def _modality(model: Model, name: str, certificates: dict[tuple[str, str], float
         "scale": record.scale,
         "encoder": record.encoder,
         "width": record.width,
+        **_runtime(model, name),
         "origins": [
             {
                 "id": origin.id,

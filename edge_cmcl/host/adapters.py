@@ -12,45 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_cmcl.continual.alignment import PENALTIES, canonical, ridge, unit_scale
-from edge_cmcl.continual.metrics import ranks, recall_at
 from edge_cmcl.continual.sketch import FrequentDirections, Sketch, principal_rows
 from edge_cmcl.device.features import unit
-from edge_cmcl.device.judging import MAX_GALLERY, label_scores, pair_scores
-from edge_cmcl.device.text import TEXT
 from edge_cmcl.host.epochs import History, fit_epochs
+from edge_cmcl.host.pair_features import Array, PairFeatures, Rows, figures, scores, validate
 from edge_cmcl.host.step import info_nce
 from edge_cmcl.progress import Progress, silent
 from edge_cmcl.project import TrainTable
 
 MAX_DIRECTIONS = 512
-
-Array = NDArray[np.float32]
-Rows = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class PairFeatures:
-    """One base pair as frozen unit features.
-
-    Attributes:
-        modalities: both names; the second may be "text".
-        features: (n, width) float32 of each.
-        ids: (n,) int64, equal ids are positives.
-        training: rows to train on.
-        validation: rows to validate on.
-        carved: whether validation was cut out of the training data, and joins it for the last fit.
-    """
-
-    modalities: tuple[str, str]
-    features: tuple[Array, Array]
-    ids: Rows
-    training: Rows
-    validation: Rows
-    carved: bool
 
 
 @dataclass(frozen=True)
@@ -63,12 +36,28 @@ class Fitted:
         history: of the InfoNCE training.
         penalties: ridge penalty per pair, in the order of the pairs and in units of the mean eigenvalue; None where
             both sides were known from other pairs, so that the pair chose none.
+        validation: per pair, in their order, what its held-out rows say of adapters that have not seen them: `rows` and
+            `recall_at_10`, or for labels `accuracy`.
     """
 
     weights: dict[str, Array]
     sketches: dict[str, Sketch]
     history: History
     penalties: tuple[float | None, ...]
+    validation: tuple[dict[str, float], ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What validation chose.
+
+    Attributes:
+        penalties: see `Fitted`.
+        epochs: after the closed-form start.
+    """
+
+    penalties: tuple[float | None, ...]
+    epochs: int
 
 
 class _Maps(nn.Module):
@@ -84,6 +73,7 @@ def fit_adapters(
     dimensions: int,
     options: TrainTable,
     *,
+    choice: Choice | None = None,
     device: str = "cpu",
     checkpoint: Path | None = None,
     fingerprint: str = "",
@@ -98,42 +88,62 @@ def fit_adapters(
         pairs: the base pairs, in the project's order.
         dimensions: d.
         options: the project's `[train]` table.
+        choice: penalties and epochs to take instead of choosing; the history is empty then.
         device: torch device.
         checkpoint: see `fit_epochs`.
         fingerprint: see `fit_epochs`.
         progress: told each epoch.
     """
-    sketches, directions = _principal(pairs)
-    reduced = [_reduce(pair, directions) for pair in pairs]
-    maps, penalties = closed_form(reduced, {n: d.shape[1] for n, d in directions.items()}, dimensions)
-    module = _Maps(maps).to(device)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=options.learning_rate)
-    placed = [_Placed(pair, device) for pair in reduced]
-    history = fit_epochs(
-        module,
-        optimizer,
-        lambda epoch: _run_epoch(module, optimizer, placed, options, epoch),
-        lambda: _validate(reduced, {name: map_.detach().cpu().numpy() for name, map_ in module.maps.items()}),
-        epochs=options.epochs,
-        patience=options.patience,
-        stage="train adapters",
-        checkpoint=checkpoint,
-        fingerprint=fingerprint,
-        progress=progress,
-    )
+    placed = _Placed(pairs, dimensions, options, device, choice.penalties if choice else None)
+    if choice is None:
+        history = fit_epochs(
+            placed.module,
+            placed.optimizer,
+            lambda epoch: _run_epoch(placed, options, epoch),
+            lambda: validate(placed.reduced, placed.maps),
+            epochs=options.epochs,
+            patience=options.patience,
+            stage="train adapters",
+            checkpoint=checkpoint,
+            fingerprint=fingerprint,
+            progress=progress,
+        )
+        choice = Choice(placed.penalties, history.best_epoch)
+    else:
+        history = History()
+        _run_epochs(placed, options, choice.epochs, "train adapters", progress)
+    validation = tuple(figures(pair, placed.maps) for pair in placed.reduced)
     if any(pair.carved for pair in pairs):
         whole = [replace(pair, training=_all_rows(pair)) for pair in pairs]
-        sketches, directions = _principal(whole)
-        reduced = [_reduce(pair, directions) for pair in whole]
-        maps, _ = closed_form(reduced, {n: d.shape[1] for n, d in directions.items()}, dimensions, penalties)
-        module = _Maps(maps).to(device)
-        optimizer = torch.optim.AdamW(module.parameters(), lr=options.learning_rate)
-        placed = [_Placed(pair, device) for pair in reduced]
-        for epoch in range(1, history.best_epoch + 1):
-            _run_epoch(module, optimizer, placed, options, epoch)
-            progress("train adapters on all rows", epoch, history.best_epoch)
-    weights = {name: map_.detach().cpu().numpy() @ directions[name] for name, map_ in module.maps.items()}
-    return Fitted(weights, sketches, history, penalties)
+        placed = _Placed(whole, dimensions, options, device, choice.penalties)
+        _run_epochs(placed, options, choice.epochs, "train adapters on all rows", progress)
+    weights = {name: map_ @ placed.directions[name] for name, map_ in placed.maps.items()}
+    return Fitted(weights, placed.sketches, history, choice.penalties, validation)
+
+
+class _Placed:
+    """All pairs in reduced coordinates on the torch device, and the maps at their closed-form start."""
+
+    def __init__(
+        self,
+        pairs: Sequence[PairFeatures],
+        dimensions: int,
+        options: TrainTable,
+        device: str,
+        penalties: Sequence[float | None] | None,
+    ) -> None:
+        self.sketches, self.directions = _principal(pairs)
+        self.reduced = [_reduce(pair, self.directions) for pair in pairs]
+        widths = {name: directions.shape[1] for name, directions in self.directions.items()}
+        maps, self.penalties = closed_form(self.reduced, widths, dimensions, penalties)
+        self.module = _Maps(maps).to(device)
+        self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=options.learning_rate)
+        self.pairs = [_PlacedPair(pair, device) for pair in self.reduced]
+
+    @property
+    def maps(self) -> dict[str, Array]:
+        """The maps now."""
+        return {name: map_.detach().cpu().numpy() for name, map_ in self.module.maps.items()}
 
 
 def closed_form(
@@ -161,8 +171,8 @@ def closed_form(
             continue
         kept = None if chosen is None else chosen[place]
         starts = {p: maps | _start_pair(pair, maps, widths, p, dimensions) for p in ([kept] if kept else PENALTIES)}
-        scores = {penalty: float(np.mean(_scores(pair, start))) for penalty, start in starts.items()}
-        penalties[place] = best = max(scores, key=scores.__getitem__)
+        found = {penalty: float(np.mean(scores(pair, start))) for penalty, start in starts.items()}
+        penalties[place] = best = max(found, key=found.__getitem__)
         maps = starts[best]
     return maps, tuple(penalties)
 
@@ -197,7 +207,7 @@ def _reachable_order(pairs: Sequence[PairFeatures]) -> list[int]:
     return order
 
 
-class _Placed:
+class _PlacedPair:
     """A pair's training data on the torch device."""
 
     def __init__(self, pair: PairFeatures, device: str) -> None:
@@ -210,53 +220,31 @@ class _Placed:
         return info_nce(a, b[None], self.ids[rows][None])
 
 
-def _run_epoch(
-    module: _Maps, optimizer: torch.optim.Optimizer, pairs: Sequence[_Placed], options: TrainTable, epoch: int
-) -> float:
+def _run_epochs(placed: _Placed, options: TrainTable, epochs: int, stage: str, progress: Progress) -> None:
+    for epoch in range(1, epochs + 1):
+        _run_epoch(placed, options, epoch)
+        progress(stage, epoch, epochs)
+
+
+def _run_epoch(placed: _Placed, options: TrainTable, epoch: int) -> float:
     random = torch.Generator().manual_seed(options.seed * 100_003 + epoch)
-    for group in optimizer.param_groups:
+    for group in placed.optimizer.param_groups:
         group["lr"] = options.learning_rate * (1.0 - (epoch - 1) / options.epochs)
     batches = [
         (pair, rows)
-        for pair in pairs
+        for pair in placed.pairs
         for rows in torch.split(torch.randperm(len(pair.ids), generator=random), options.batch_size)
         if len(rows) > 1
     ]
     total = 0.0
     for index in torch.randperm(len(batches), generator=random).tolist():
         pair, rows = batches[index]
-        loss = pair.loss(module.maps, rows.to(pair.ids.device))
-        optimizer.zero_grad()
+        loss = pair.loss(placed.module.maps, rows.to(pair.ids.device))
+        placed.optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        placed.optimizer.step()
         total += float(loss.detach())
     return total / max(len(batches), 1)
-
-
-def _validate(pairs: Sequence[PairFeatures], maps: Mapping[str, Array]) -> dict[str, float]:
-    found = {"validation_mrr": float(np.mean([np.mean(_scores(pair, maps)) for pair in pairs]))}
-    recalls = [_recall(pair, maps) for pair in pairs if pair.modalities[1] != TEXT]
-    return found | ({"validation_recall_at_10": float(np.mean(recalls))} if recalls else {})
-
-
-def _embed(pair: PairFeatures, maps: Mapping[str, Array]) -> list[Array]:
-    return [unit(side[pair.validation] @ maps[n].T) for side, n in zip(pair.features, pair.modalities, strict=True)]
-
-
-def _scores(pair: PairFeatures, maps: Mapping[str, Array]) -> NDArray[np.float64]:
-    a, b = _embed(pair, maps)
-    if pair.modalities[1] == TEXT:
-        labels, rows = np.unique(pair.ids, return_index=True)
-        texts = unit(pair.features[1][rows] @ maps[TEXT].T)
-        return label_scores(a, texts, np.searchsorted(labels, pair.ids[pair.validation]))
-    parts = np.array_split(np.arange(len(a)), max(1, -(-len(a) // MAX_GALLERY)))
-    return np.concatenate([pair_scores(a[part], b[part]) for part in parts])
-
-
-def _recall(pair: PairFeatures, maps: Mapping[str, Array]) -> float:
-    a, b = (side[:MAX_GALLERY] for side in _embed(pair, maps))
-    similarity = a @ b.T
-    return (recall_at(ranks(similarity), 10) + recall_at(ranks(similarity.T), 10)) / 2
 
 
 def _principal(pairs: Sequence[PairFeatures]) -> tuple[dict[str, Sketch], dict[str, Array]]:

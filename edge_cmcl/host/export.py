@@ -22,20 +22,25 @@ from edge_cmcl.bundle.payloads import (
 from edge_cmcl.bundle.signature import write_signature
 from edge_cmcl.bundle.transfer import export_layout
 from edge_cmcl.continual.origin import Origin
-from edge_cmcl.device.encoders import Encoder, GraphEncoder
 from edge_cmcl.device.golden import golden_windows, make_golden
 from edge_cmcl.device.model import Model
-from edge_cmcl.device.sessions import open_session
+from edge_cmcl.device.runtime import runtime_of
+from edge_cmcl.device.sessions import CPU
 from edge_cmcl.device.store import CURRENT
 from edge_cmcl.device.text import TEXT, label_features
 from edge_cmcl.host.calibration import KEY as CALIBRATION
 from edge_cmcl.host.calibration import calibration_of
-from edge_cmcl.host.encoding import TorchEncoder, modality_record, user_encoder
-from edge_cmcl.host.graphs import encoder_graph, step_graph, universal_graph
-from edge_cmcl.host.parity import OneByOne, UniversalReference, check_embeddings, check_step
-from edge_cmcl.host.run import Run, load_run
+from edge_cmcl.host.encoding import modality_record
+from edge_cmcl.host.graphs import step_graph, universal_graph
+from edge_cmcl.host.parity import check_embeddings, check_step
+from edge_cmcl.host.precision import GATE, at_precision, chosen_precisions
+from edge_cmcl.host.prepared import Prepared
+from edge_cmcl.host.run import PROJECT_FOLDER, Run, load_run
 from edge_cmcl.progress import Progress, silent
 from edge_cmcl.version import SOFTWARE
+
+_STAYS = (CALIBRATION, PROJECT_FOLDER)
+"""Metrics of a run that are not for a bundle: the one stands in its records, the other is a path of this machine."""
 
 KEPT_EPOCHS = 200
 """Epochs of each training history that go into a bundle."""
@@ -49,6 +54,7 @@ def export(
     counter: int = 1,
     signers: Sequence[PrivateKey] = (),
     rotations: Sequence[Envelope] = (),
+    encoders: Mapping[str, Prepared] | None = None,
 ) -> dict[str, Any]:
     """Write the bundle of `run` to `out`, a folder or, where it ends in .tar, a tar; return what was proven.
 
@@ -59,6 +65,7 @@ def export(
         counter: devices refuse a bundle with a lower one than they were given (`counting.counter_of`).
         signers: keys that sign it; with none it is unsigned, and devices take it on request only.
         rotations: how the signers' keys came after others that devices may trust still, oldest first.
+        encoders: of each sensor, as `precision.at_precision` gave them with `run`; by default float32 for the CPU.
 
     Raises:
         ParityError: an exported graph answers differently from torch; nothing is written.
@@ -66,7 +73,7 @@ def export(
         ModelError: an encoder of the user's own cannot be used.
         StorageError: the file system refused.
     """
-    with exported(run, progress, counter, signers, rotations) as (loaded, parity):
+    with exported(run, progress, counter, signers, rotations, encoders) as (loaded, parity):
         digest = export_layout(loaded.layout, CURRENT, out)
         sizes = {layer.digest: layer.size for layer in loaded.manifest.layers}
         return {
@@ -76,6 +83,8 @@ def export(
             "modalities": sorted(loaded.generation.modalities),
             "bytes": sum(sizes.values()),
             "parity": parity,
+            "runtime": {name: vars(runtime_of(r)) for name, r in loaded.generation.modalities.items() if name != TEXT},
+            "gate": run.metrics.get(GATE),
             "signed_by": [signer.public.fingerprint for signer in signers],
         }
 
@@ -87,6 +96,7 @@ def exported(
     counter: int = 1,
     signers: Sequence[PrivateKey] = (),
     rotations: Sequence[Envelope] = (),
+    encoders: Mapping[str, Prepared] | None = None,
 ) -> Iterator[tuple[Loaded, dict[str, Any]]]:
     """Yield the generation of `run` in a temporary store, signed, parity checked, and the largest differences found."""
 
@@ -95,22 +105,26 @@ def exported(
 
     with tempfile.TemporaryDirectory(prefix="edge-cmcl-export-") as folder:
         store = Store.create(Path(folder) / "store")
-        references: dict[str, Encoder] = {}
+        if encoders is None:
+            run, encoders = at_precision(run, chosen_precisions(run, ()))
         with store.writer():
-            digest = store.commit(_generation(run, store, counter, references, progress), [CURRENT], sign)
+            digest = store.commit(_generation(run, store, counter, encoders, progress), [CURRENT], sign)
         loaded = store.load(digest)
-        yield loaded, _check_parity(run, Model(loaded), references, progress)
+        on_host = Model(loaded, providers=CPU)  # whatever the target: torch is compared with where it runs
+        yield loaded, _check_parity(run, on_host, encoders, progress)
 
 
-def _check_parity(run: Run, model: Model, references: Mapping[str, Encoder], progress: Progress) -> dict[str, float]:
+def _check_parity(run: Run, model: Model, encoders: Mapping[str, Prepared], progress: Progress) -> dict[str, float]:
     found = {"step": check_step(model.step_session)}
-    for done, (name, reference) in enumerate(references.items(), start=1):
-        found[name] = check_embeddings(model, name, reference, run.project.modality[name].samples)
-        progress("parity", done, len(references))
+    for done, (name, encoder) in enumerate(encoders.items(), start=1):
+        found[name] = check_embeddings(model, name, encoder.reference, run.project.modality[name].samples)
+        progress("parity", done, len(encoders))
     return found
 
 
-def _generation(run: Run, store: Store, counter: int, references: dict[str, Encoder], progress: Progress) -> Generation:
+def _generation(
+    run: Run, store: Store, counter: int, encoders: Mapping[str, Prepared], progress: Progress
+) -> Generation:
     names = sorted(run.adapters)
     total = len(names) + 2
     universal = universal_graph()
@@ -119,7 +133,7 @@ def _generation(run: Run, store: Store, counter: int, references: dict[str, Enco
     progress("export", 2, total)
     records = {}
     for done, name in enumerate(names, start=3):
-        records[name] = _write_modality(run, store, name, universal, references)
+        records[name] = _write_modality(run, store, name, encoders.get(name))
         progress("export", done, total)
     return Generation.model_validate(
         {
@@ -133,7 +147,7 @@ def _generation(run: Run, store: Store, counter: int, references: dict[str, Enco
             "universal": store.put(universal),
             "step": step,
             "pairs": _pair_records(run),
-            "metrics": {"training": thinned({key: value for key, value in run.metrics.items() if key != CALIBRATION})},
+            "metrics": {"training": thinned({key: value for key, value in run.metrics.items() if key not in _STAYS})},
         }
     )
 
@@ -154,36 +168,21 @@ def _thinned(history: Mapping[str, Any]) -> list[Any]:
     return [epoch for number, epoch in enumerate(epochs) if number in kept]
 
 
-def _write_modality(
-    run: Run, store: Store, name: str, universal: bytes, references: dict[str, Encoder]
-) -> ModalityRecord:
+def _write_modality(run: Run, store: Store, name: str, encoder: Prepared | None) -> ModalityRecord:
     adapter = run.adapters[name]
     weights = store.put(adapter_to_bytes(adapter))
     update: dict[str, Any] = {"adapter_blob": weights, "origins": (store.put(_sketch(run, name, weights)),)}
-    if name == TEXT:
+    if encoder is None:
         labels = LabelFeatures(run.labels, label_features(run.labels))
         return modality_record(run.project, TEXT).model_copy(
             update={**update, "label_blob": store.put(labels_to_bytes(labels))}
         )
-    graph, record, references[name] = _encoder(run, name, universal)
+    record = encoder.record
     windows = golden_windows(name, record, run.project.modality[name].samples)
-    golden = golden_to_bytes(make_golden(references[name], adapter, windows))
-    update["calibration"] = calibration_of(run.metrics, name, _origin_id(run))
-    return record.model_copy(update={**update, "encoder_blob": store.put(graph), "golden_blob": store.put(golden)})
-
-
-def _encoder(run: Run, name: str, universal: bytes) -> tuple[bytes, ModalityRecord, Encoder]:
-    """Return a sensor's graph, its record, and the reference that the graph must agree with."""
-    table = run.project.modality[name]
-    record = modality_record(run.project, name)
-    if table.encoder == "universal":
-        return universal, record, UniversalReference(name, record)
-    if table.encoder == "conv":
-        module = run.encoders[name]
-        graph = encoder_graph(module, table.window_shape, name)
-        return graph, record, TorchEncoder(module, record.width, record.scale)
-    graph, record = user_encoder(run.project, name, run.encoder_file(name))
-    return graph, record, OneByOne(GraphEncoder(open_session(graph, name), name, record))
+    golden = golden_to_bytes(make_golden(encoder.golden, adapter, windows))
+    update["calibration"] = {**record.calibration, **calibration_of(run.metrics, name, _origin_id(run))}
+    blobs = {"encoder_blob": store.put(encoder.graph), "golden_blob": store.put(golden)}
+    return record.model_copy(update={**update, **blobs})
 
 
 def _sketch(run: Run, name: str, reference: str) -> bytes:

@@ -65,13 +65,13 @@ def step_graph() -> bytes:
     return _export(traced, example, shapes, STEP_INPUTS, STEP_OUTPUTS, {"role": "training step"})
 
 
-def encoder_graph(encoder: nn.Module, window_shape: Sequence[int], modality: str) -> bytes:
+def encoder_graph(encoder: nn.Module, window_shape: Sequence[int], modality: str, *, free_length: bool = True) -> bytes:
     """Return the ONNX of a trained encoder of `modality`: input windows (n, *window_shape), output features (n, width).
 
-    Batch and length are free; channels or frame size are fixed.
+    The batch is free, and unless `free_length` is False the length, too; channels or frame size are fixed.
     """
     windows = torch.zeros(2, *window_shape)
-    shapes = ({0: Dim.DYNAMIC, 1: Dim.DYNAMIC},)
+    shapes = ({0: Dim.DYNAMIC, **({1: Dim.DYNAMIC} if free_length else {})},)
     metadata = {"role": "encoder", "modality": modality}
     return _export(encoder.eval(), (windows,), shapes, ("windows",), ("features",), metadata)
 

@@ -35,6 +35,8 @@ VERSION = "1"
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.json"
 PROJECT = "edge-cmcl.toml"
+PROJECT_FOLDER = "project_folder"
+"""Of the metrics: where the project was; its data are needed again for a reduced precision. It never leaves the run."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def training_step(
     """
 
     def loss_of(m: Tensor) -> Tensor:
-        embeddings = base + torch.matmul(inputs, m.transpose(1, 2))
+        embeddings = base + torch.bmm(inputs, m.transpose(1, 2))
         return info_nce(embeddings[0], embeddings[1:], ids)
 
     gradient, loss = grad_and_value(loss_of)(changes)

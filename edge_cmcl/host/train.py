@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,22 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edge_cmcl.bundle import timestamp
-from edge_cmcl.bundle.payloads import Adapter
 from edge_cmcl.continual.metrics import chance_mrr
 from edge_cmcl.device.encoders import Encoder
-from edge_cmcl.device.features import RunningStatistics, Statistics, standardise
+from edge_cmcl.device.features import standardise
 from edge_cmcl.device.judging import MAX_GALLERY
 from edge_cmcl.device.text import TEXT
 from edge_cmcl.durable import make_folder, write_bytes
 from edge_cmcl.errors import UsageError
-from edge_cmcl.host.adapters import Fitted, PairFeatures, fit_adapters
-from edge_cmcl.host.base_data import PairData, Rows, load_pairs
+from edge_cmcl.host.adapters import Fitted
+from edge_cmcl.host.base_data import PairData, load_pairs
+from edge_cmcl.host.base_fit import fit_base, fitted_rows, statistics_of_rows
 from edge_cmcl.host.calibration import KEY as CALIBRATION
-from edge_cmcl.host.calibration import calibrate_base
 from edge_cmcl.host.conv import make_encoder
 from edge_cmcl.host.encoding import RawOutputs, TorchEncoder, frozen_encoders
 from edge_cmcl.host.epochs import History
 from edge_cmcl.host.pretrain import PairInputs, train_encoders
-from edge_cmcl.host.run import PROJECT, Run, encoder_file, is_complete, save_run
+from edge_cmcl.host.run import PROJECT, PROJECT_FOLDER, Run, encoder_file, is_complete, save_run
 from edge_cmcl.progress import Progress, silent
 from edge_cmcl.project import FILE_NAME, Project, load_project
 from edge_cmcl.version import SOFTWARE
@@ -86,22 +85,21 @@ def train(
         **{n: TorchEncoder(m, records[n].width, records[n].scale, device) for n, m in trained.items()},
     }
     raw = replace(raw, encoders=every)
-    statistics, features = _features(pairs, raw)
-    fitted = fit_adapters(
-        features, project.embedding_dim, project.train,
+    fit = fit_base(
+        project, pairs, raw,
         device=device, checkpoint=folder / ADAPTERS_RESUME, fingerprint=run_id, progress=progress,
     )  # fmt: skip
     run = Run(
         folder=folder,
         project=project,
         run_id=run_id,
-        adapters={name: _adapter(name, weight, statistics) for name, weight in fitted.weights.items()},
-        sketches=fitted.sketches,
+        adapters=fit.adapters,
+        sketches=fit.fitted.sketches,
         encoders={name: module.to("cpu") for name, module in trained.items()},
         labels=tuple(dict.fromkeys(label for pair in pairs for label in pair.labels)),
         metrics={
-            **_metrics(project, pairs, fitted, encoder_history, device, time.monotonic() - began),
-            CALIBRATION: calibrate_base(pairs, raw.outputs, _fitted_rows),
+            **_metrics(project, pairs, fit.fitted, encoder_history, device, time.monotonic() - began),
+            CALIBRATION: fit.calibration,
         },
     )
     save_run(run, files)
@@ -198,53 +196,7 @@ def _side(pair: PairData, side: int, trained: Sequence[str], raw: RawOutputs) ->
     if pair.modalities[side] in trained:
         return raw.windows(pair, side)
     outputs = raw.outputs(pair, side)
-    return standardise(outputs, _statistics(pair.modalities[side], outputs[_fitted_rows(pair)]))
-
-
-def _features(pairs: Sequence[PairData], raw: RawOutputs) -> tuple[dict[str, Statistics], list[PairFeatures]]:
-    """Return the frozen features of every pair, and each modality's statistics over all rows it is fitted on."""
-    running: dict[str, RunningStatistics] = {}
-    for pair in pairs:
-        for side, name in enumerate(pair.modalities):
-            outputs = raw.outputs(pair, side)
-            running.setdefault(name, RunningStatistics(outputs.shape[1])).update(outputs[_fitted_rows(pair)])
-    statistics = {name: found.statistics() for name, found in running.items() if name != TEXT}
-
-    def features(pair: PairData, side: int) -> Array:
-        outputs = raw.outputs(pair, side)
-        name = pair.modalities[side]
-        return outputs if name == TEXT else standardise(outputs, statistics[name])
-
-    return statistics, [
-        PairFeatures(
-            pair.modalities,
-            (features(pair, 0), features(pair, 1)),
-            pair.ids,
-            pair.training,
-            pair.validation,
-            pair.carved,
-        )
-        for pair in pairs
-    ]
-
-
-def _statistics(modality: str, outputs: Array) -> Statistics:
-    if modality == TEXT:
-        return Statistics(np.zeros(outputs.shape[1], np.float32), np.ones(outputs.shape[1], np.float32))
-    running = RunningStatistics(outputs.shape[1])
-    running.update(outputs)
-    return running.statistics()
-
-
-def _fitted_rows(pair: PairData) -> Rows:
-    """Return the rows that the last fit uses: validation that was cut out of the training files joins them again."""
-    return np.sort(np.concatenate([pair.training, pair.validation])) if pair.carved else pair.training
-
-
-def _adapter(name: str, weight: Array, statistics: Mapping[str, Statistics]) -> Adapter:
-    if name == TEXT:
-        return Adapter(weight)
-    return Adapter(weight, statistics[name].mean, statistics[name].std)
+    return standardise(outputs, statistics_of_rows(pair.modalities[side], outputs[fitted_rows(pair)]))
 
 
 def _metrics(
@@ -258,6 +210,7 @@ def _metrics(
     return {
         "software": SOFTWARE,
         "created": timestamp(),
+        PROJECT_FOLDER: str(project.folder.resolve()),
         "device": device,
         "seed": project.train.seed,
         "seconds": round(seconds, 2),
@@ -266,11 +219,12 @@ def _metrics(
                 "pair": pair.name,
                 "training_rows": len(pair.training),
                 "validation_rows": len(pair.validation),
-                "fitted_rows": len(_fitted_rows(pair)),
+                "fitted_rows": len(fitted_rows(pair)),
                 "validation_from": "training files" if pair.carved else "validation files",
                 "chance_mrr": chance_mrr(_gallery(pair)),
+                "validation": figures,
             }
-            for pair in pairs
+            for pair, figures in zip(pairs, fitted.validation, strict=True)
         ],
         "penalties": list(fitted.penalties),
         "adapters": _history(fitted.history),

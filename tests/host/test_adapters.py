@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from edge_cmcl.continual.alignment import PENALTIES
 from edge_cmcl.device.features import unit
 from edge_cmcl.device.text import TEXT
-from edge_cmcl.host.adapters import Fitted, PairFeatures, closed_form, fit_adapters
+from edge_cmcl.host.adapters import Fitted, closed_form, fit_adapters
+from edge_cmcl.host.pair_features import PairFeatures
 from edge_cmcl.project import TrainTable
 
 WIDTHS = {"acc": 60, "gyro": 72, "emg": 48, TEXT: 36}
