@@ -22,6 +22,8 @@ LINKS ?= full
 DEPLOY ?= full
 # Of `make kit`: for which Pythons and processors to add wheels, such as KIT='--wheels 3.10 aarch64 --wheels 3.11 x86_64'.
 KIT ?=
+# Of `make firmware`: full, or reduced as in .ci/run.
+FIRMWARE ?= full
 # Of `make fuzz`: inputs of each parser, made blindly and guided by coverage (needs Python 3.11), and flipped bits.
 EXECUTIONS ?= 200000
 GUIDED ?= 100000
@@ -90,7 +92,7 @@ merging: $(STAMP) data ## Merge devices that taught different and the same real 
 	$(ONE_CORE) $(BIN)/python -W ignore tests/bench/merging.py --data .bench/data --check
 
 firmware: $(STAMP) ## Build the firmware library for this computer and Cortex-M boards, test all of it, and measure it (minutes)
-	EDGE_CMCL_FIRMWARE=full $(ONE_CORE) $(BIN)/python -m pytest tests/bridge/test_c_*.py tests/bridge/test_micro_*.py tests/bridge/test_firmware_to_update.py -rP
+	EDGE_CMCL_FIRMWARE=$(FIRMWARE) $(ONE_CORE) $(BIN)/python -m pytest tests/bridge/test_c_*.py tests/bridge/test_micro_*.py tests/bridge/test_firmware_to_update.py -rP
 	$(BIN)/python tests/bench/firmware_cost.py
 
 # The server has an environment of its own: it takes an older pyarrow than the host.

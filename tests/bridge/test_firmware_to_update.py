@@ -2,7 +2,7 @@
 
 The board streams UTD-MHAD's gyroscope windows, which are compiled into it, over its UART; a virtual board streams the
 accelerometer's, from the same moment on. The device records both, aligns them, learns, and sends a micro model down.
-Time runs 11 times as fast as when the windows were recorded. EDGE_CMCL_FIRMWARE=full takes all windows (minutes).
+Time runs 11 times as fast as when the windows were recorded.
 """
 
 from __future__ import annotations
@@ -42,8 +42,10 @@ from firmware_bridge.virtual.board import Board, ModelSlots
 from firmware_bridge.virtual.serve import SocketEndpoint
 from firmware_bridge.virtual.signals import Signal
 
-FULL = os.environ.get("EDGE_CMCL_FIRMWARE") == "full"
-pytestmark = pytest.mark.skipif(not FULL, reason="takes minutes: EDGE_CMCL_FIRMWARE=full or `make firmware` runs it")
+ASKED = os.environ.get("EDGE_CMCL_FIRMWARE") in ("reduced", "full")
+pytestmark = pytest.mark.skipif(
+    not ASKED, reason="takes minutes: EDGE_CMCL_FIRMWARE=reduced or `make firmware` runs it"
+)
 
 RATE_HZ, SAMPLES = 400.0, 128
 WINDOW_S = SAMPLES / RATE_HZ
@@ -283,7 +285,7 @@ def test_firmware_teaches_a_device_its_sensor_and_gets_a_model_of_it(
         "recall_at_10": {"original": round(original, 2), "recorded": round(from_recording, 2)},
         "counts": {link: counts["streams"] for link, counts in recorded.counts.items()},
     }))  # fmt: skip
-    assert paired["drops"]["kept"] >= 0.9 * len(gyro)
+    assert paired["drops"]["kept"] >= 0.8 * len(gyro)
     assert min(alike.values()) > 0.9
     assert from_recording >= original - 2
     assert not (tmp_path / "r").exists()
