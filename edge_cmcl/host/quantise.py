@@ -4,7 +4,7 @@ Static int8 is QDQ, per channel, calibrated on windows of the training data: the
 one window as it answers many. Dynamic int8 takes the range of what it is given, so an embedding depends on the windows
 beside it in a batch. Static int8 rounds weights and what goes into a product; what comes out stays float32. Measured on
 BorealTC acc - gyro (test R@10): of conv 94.7 in float32, 93.5 so, and 87.0 with outputs rounded, too; of the universal
-encoder 73.1, 71.9 and 68.7, because it counts positive outputs and a rounded one near zero is none.
+encoder (ranges from least to most) 73.1, 71.9 and 68.7: it counts positive outputs, and one rounded to zero is none.
 """
 
 from __future__ import annotations
