@@ -26,7 +26,6 @@ else:
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "deploy" / "requirements-device.txt"
-INDEX = "https://pypi.org/simple"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 MACHINES = ("x86_64", "aarch64")
 GLIBCS = (28, 39)
@@ -96,10 +95,10 @@ def wheels(pins: dict[str, str], python: str, machine: str, glibc: int) -> list[
 def report(*arguments: str | Path) -> list[tuple[str, str, str]]:
     """Run pip without installing anything; return name, version and SHA-256 of each package it chose."""
     place = arguments.index("install")
-    options = ["--dry-run", "--ignore-installed", "--only-binary=:all:", f"--index-url={INDEX}", "--quiet"]
-    # Indexes and folders of files that this machine adds may hold other builds of a version.
-    added = ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL")
-    environment = {name: value for name, value in os.environ.items() if name not in added}
+    options = ["--dry-run", "--ignore-installed", "--only-binary=:all:", "--quiet"]
+    # pip's own index alone: those and the folders of files that this machine adds may hold other builds of a version.
+    places = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS")
+    environment = {name: value for name, value in os.environ.items() if name not in places}
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "report.json"
         before, after = arguments[: place + 1], arguments[place + 1 :]

@@ -85,11 +85,6 @@ class Root:
         defaults: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
         return subprocess.run(self.argv(*command), env=self.variables(), **{**defaults, **options})
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
-        """Start a command in it as the leader of a group of its own, so that all of it can be killed."""
-        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(self.argv(*command), env=self.variables(), start_new_session=True, **output)  # type: ignore[call-overload, no-any-return]
-
     def argv(self, *command: str) -> list[str]:
         """Return the command as it is run from outside."""
         return ["chroot", str(self.folder), *command]

@@ -14,7 +14,7 @@ import pytest
 from kits import ROOT
 
 sys.path.insert(0, str(ROOT / "tests"))
-from test_packaging import locked_versions
+from test_packaging import canonical, locked_versions
 
 DEPLOY = ROOT / "deploy"
 SERVICES = sorted(path for path in DEPLOY.rglob("*.service") if "hooks" not in path.parts)
@@ -119,6 +119,16 @@ def test_the_hashed_requirements_are_those_of_the_locks(version: str) -> None:
     base = set(locked_versions("lock-device.txt", version)) - {"setuptools"}
     unneeded = {"coloredlogs", "humanfriendly", "sympy", "mpmath"} if version != "3.10" else set()
     assert set(pinned) >= base - unneeded
+
+
+def test_the_extras_that_the_units_need_are_in_the_hashed_requirements() -> None:
+    """Where this fails after a merge: `make lock`."""
+    text = (DEPLOY / "requirements-device.txt").read_text()
+    project = (ROOT / "pyproject.toml").read_text()
+    for extra in program("lock").EXTRAS:
+        match = re.search(rf"^{extra} = \[(.*?)\]", project, re.MULTILINE | re.DOTALL)
+        for name in re.findall(r'"([\w.-]+)', match[1]) if match else []:
+            assert re.search(rf"^{canonical(name)}==", text, re.MULTILINE), name
 
 
 def test_every_package_has_hashes_and_the_file_names_no_place() -> None:
