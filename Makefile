@@ -73,7 +73,7 @@ load: $(STAMP) ## Saturate the local service while its generation changes, then 
 	$(ONE_CORE) $(BIN)/python tests/bench/service_load.py --check
 
 deploy: $(STAMP) ## Install, upgrade, interrupt, boot and remove what a device gets, in Debian roots (minutes; needs root, strace, systemd-nspawn)
-	EDGE_CMCL_DEPLOY=$(DEPLOY) $(ONE_CORE) $(BIN)/python -m pytest tests/deploy/test_scripts.py tests/deploy/test_install.py tests/deploy/test_boot.py -rPs
+	EDGE_CMCL_DEPLOY=$(DEPLOY) $(ONE_CORE) $(BIN)/python -m pytest tests/deploy/test_scripts.py tests/deploy/test_install_script.py tests/deploy/test_boot.py -rPs
 
 arm64: $(STAMP) ## Install and live on an emulated arm64 device, beside an x86 one (under ten minutes; needs root and qemu-user-static)
 	EDGE_CMCL_ARM64=1 $(ONE_CORE) $(BIN)/python -m pytest tests/deploy/test_arm64.py -rPs

@@ -28,24 +28,19 @@ static uint64_t clock_us(void *user) {
     return board_clock_us();
 }
 
-/* Which sample of all windows, one after the other, is due so many microseconds after the first. */
-static uint32_t due_after(uint64_t passed_us) {
-    static const uint64_t rate_mhz = (uint64_t)((double)DATA_RATE * 1000);
+static const uint64_t rate_mhz = (uint64_t)((double)DATA_RATE * 1000);
 
-    return (uint32_t)((passed_us * rate_mhz + 500000000u) / 1000000000u);
-}
-
-/* From the interrupt: the sample that is due now; after the last, the sensor is silent. One that comes too late to be measured (an
- * emulator may stand still meanwhile) is left out, as a sensor does: the world does not wait. */
+/* From the interrupt: the sample that is due now, with the time at which it was due; after the last, the sensor is silent. One whose whole
+ * period has passed (an emulator may stand still meanwhile) is left out, as a sensor does: the world does not wait. */
 void board_sample(void) {
     static uint32_t next;
     uint64_t now_us = board_clock_us();
 
     if (next == 0) started_us = now_us;
-    uint32_t due = due_after(now_us - started_us);
+    uint32_t due = (uint32_t)((now_us - started_us) * rate_mhz / 1000000000u);
     if (due > next) next = due;
     if (next >= SAMPLES) return; /* the interrupt goes on: it wakes the main loop, which has HELLO and STATUS to send */
-    (void)ec_stream_push(&streams[0], data + (size_t)next * DATA_CHANNELS, now_us);
+    (void)ec_stream_push(&streams[0], data + (size_t)next * DATA_CHANNELS, started_us + next * UINT64_C(1000000000) / rate_mhz);
     next++;
 }
 
