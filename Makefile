@@ -20,6 +20,8 @@ CRASH ?= full
 LINKS ?= full
 # Of `make deploy`: full, or reduced as in .ci/run.
 DEPLOY ?= full
+# Of `make pythons`: the rooms whose tests run on each; fewer in .ci/run.
+ROOMS ?= continual bundle data device sync test_project.py test_limits.py
 # Of `make kit`: for which Pythons and processors to add wheels, such as KIT='--wheels 3.10 aarch64 --wheels 3.11 x86_64'.
 KIT ?=
 # Of `make firmware`: full, or reduced as in .ci/run.
@@ -78,8 +80,8 @@ deploy: $(STAMP) ## Install, upgrade, interrupt, boot and remove what a device g
 arm64: $(STAMP) ## Install and live on an emulated arm64 device, beside an x86 one (under ten minutes; needs root and qemu-user-static)
 	EDGE_CMCL_ARM64=1 $(ONE_CORE) $(BIN)/python -m pytest tests/deploy/test_arm64.py -rPs
 
-pythons: $(STAMP) ## Try the device set on Python 3.10, 3.11, 3.12 and 3.13, each from its lock (under fifteen minutes)
-	EDGE_CMCL_PYTHONS=all EDGE_CMCL_WORKERS=$(WORKERS) $(ONE_CORE) $(BIN)/python -m pytest -rPs \
+pythons: $(STAMP) ## Try the device set on Python 3.10, 3.11, 3.12 and 3.13, each from its lock (under an hour)
+	EDGE_CMCL_PYTHONS=all EDGE_CMCL_ROOMS='$(ROOMS)' EDGE_CMCL_WORKERS=$(WORKERS) $(ONE_CORE) $(BIN)/python -m pytest -rPs \
 	  tests/test_packaging.py tests/e2e/test_base_install.py tests/deploy/test_pythons.py
 
 kit: $(STAMP) ## Make the folder that goes to a device, dist/edge-cmcl-VERSION; KIT='--wheels 3.10 aarch64' adds wheels
