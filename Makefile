@@ -22,6 +22,7 @@ LINKS ?= full
 DEPLOY ?= full
 # Of `make pythons`: the rooms whose tests run on each; fewer in .ci/run.
 ROOMS ?= continual bundle data device sync test_project.py test_limits.py
+ROOM_TESTS ?= tests/deploy/test_pythons.py
 # Of `make kit`: for which Pythons and processors to add wheels, such as KIT='--wheels 3.10 aarch64 --wheels 3.11 x86_64'.
 KIT ?=
 # Of `make firmware`: full, or reduced as in .ci/run.
@@ -82,7 +83,7 @@ arm64: $(STAMP) ## Install and live on an emulated arm64 device, beside an x86 o
 
 pythons: $(STAMP) ## Try the device set on Python 3.10, 3.11, 3.12 and 3.13, each from its lock (under an hour)
 	EDGE_CMCL_PYTHONS=all EDGE_CMCL_ROOMS='$(ROOMS)' EDGE_CMCL_WORKERS=$(WORKERS) $(ONE_CORE) $(BIN)/python -m pytest -rPs \
-	  tests/test_packaging.py tests/e2e/test_base_install.py tests/deploy/test_pythons.py
+	  tests/test_packaging.py tests/e2e/test_base_install.py $(ROOM_TESTS)
 
 kit: $(STAMP) ## Make the folder that goes to a device, dist/edge-cmcl-VERSION; KIT='--wheels 3.10 aarch64' adds wheels
 	PYTHON=$(BIN)/python deploy/build.sh $(KIT)
