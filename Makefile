@@ -1,6 +1,6 @@
 # Python 3.10 to 3.13 and make are all it takes: every target makes its own .venv from the lock files.
 PYTHON  ?= python3
-WORKERS ?= 2
+WORKERS ?= 3
 
 VENV  := .venv
 BIN   := $(VENV)/bin
