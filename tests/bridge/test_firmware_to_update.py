@@ -50,6 +50,7 @@ pytestmark = pytest.mark.skipif(
 RATE_HZ, SAMPLES = 400.0, 128
 WINDOW_S = SAMPLES / RATE_HZ
 DRIFT_PPM = 80.0
+EMBEDDING_S = 40.0
 
 Values = NDArray[np.float32]
 
@@ -319,10 +320,11 @@ def test_a_model_of_the_sensor_goes_down_through_a_reset_and_the_board_embeds_as
         )
         with emulated(folder / precision, elf) as board:
             board.tell("cont")
-            sent = interrupted_send(board, file.read_bytes())
-            device.command(
-                "record", board.address, "--out", folder / f"r-{precision}", "--seconds", "60", "--min-free", "1"
-            )
+            link = open_link(board.address)
+            sent = interrupted_send(board, link, file.read_bytes())
+            # On the same line: the board embeds from the moment at which it has the model.
+            settings = Settings(seconds=EMBEDDING_S, min_free_bytes=0)
+            Recorder(folder / f"r-{precision}", [(link, lambda: open_link(board.address))], settings).record()
         found = samples_of(folder / f"r-{precision}", "gyro_embedding")
         model = blob.read(file.read_bytes())
         expected = embed(model, played).astype(np.float32) / (32767 if precision == "int8" else 1)
@@ -338,8 +340,8 @@ def test_a_model_of_the_sensor_goes_down_through_a_reset_and_the_board_embeds_as
     print(json.dumps(told, default=str))
 
 
-def interrupted_send(board: Emulated, model: bytes) -> Sent:
-    """Send `model` to the board, which is reset when it has half of it."""
+def interrupted_send(board: Emulated, link: Link, model: bytes) -> Sent:
+    """Send `model` to the board, which is reset when it has half of it; the link stays open."""
     reset = []
 
     def progress(stage: str, done: int, total: int) -> None:
@@ -347,11 +349,7 @@ def interrupted_send(board: Emulated, model: bytes) -> Sent:
             reset.append(done)
             board.tell("system_reset")
 
-    link = KeptLink(open_link(board.address), lambda: open_link(board.address))
-    try:
-        sent = Sender(link, model, progress).send()
-    finally:
-        link.close()
+    sent = Sender(KeptLink(link, lambda: open_link(board.address)), model, progress).send()
     assert reset
     return sent
 
