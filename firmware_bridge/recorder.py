@@ -100,7 +100,7 @@ class Recorded:
         bytes: of these.
         seconds: from begin to end.
         counts: of each link, by address.
-        stopped: why it ended: "asked", "seconds", "links ended", or an error's message.
+        stopped: why it ended: "asked", "seconds" or "links ended".
     """
 
     folder: Path
@@ -319,7 +319,7 @@ def _what_came(feed: Feed) -> str:
         return feed.link.away
     if not source.decoder.bytes:
         return "no bytes"
-    faults = ", ".join(f"{count} {name}" for name, count in (source.decoder.faults + source.faults).items())
+    faults = ", ".join(f"{count} {name}" for name, count in source.all_faults.items())
     streams = ", ".join(info.hello.name for info in source.streams.values()) or "none"
     parts = [
         f"{source.decoder.bytes} bytes, {source.decoder.frames} frames, streams: {streams}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import struct
@@ -13,8 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from mcap.exceptions import McapError
-from mcap.reader import NonSeekingReader
-from mcap.records import Channel, Header, Message
+from mcap.records import Channel, Header, Message, Metadata, Schema
 from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, Writer
 from numpy.typing import NDArray
@@ -202,20 +200,31 @@ class RecordingFile:
             yield from self._read(file)
 
     def _read(self, file: BinaryIO) -> Iterator[Event]:
-        reader = NonSeekingReader(file, validate_crcs=True, record_size_limit=MAX_RECORD_BYTES)
+        records = StreamReader(file, validate_crcs=True, record_size_limit=MAX_RECORD_BYTES).records
+        schemas: set[int] = set()
+        channels: dict[int, Channel] = {}
         streams: dict[int, StreamInfo] = {}
-        messages = reader.iter_messages(log_time_order=False)
+        counts: dict[str, Any] = {}
         while True:
             try:
-                _, channel, message = next(messages)
+                record = next(records)
+                if isinstance(record, Schema):
+                    schemas.add(record.id)
+                elif isinstance(record, Channel):
+                    _check_schema(record, schemas)
+                    channels[record.id] = record
+                elif isinstance(record, Metadata) and record.name == COUNTS:
+                    counts = _read_counts(record)
+                if not isinstance(record, Message):
+                    continue
+                channel = channels[record.channel_id]
             except StopIteration:
-                break
+                self.counts = counts
+                return
             except _DAMAGE as error:
                 self.cut = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-                break
-            yield _event(self.path, channel, message, streams)
-        if not self.cut:
-            self.counts = _read_counts(file)
+                return
+            yield _event(self.path, channel, record, streams)
 
 
 # What the library raises for bytes that are no MCAP, or too few of them.
@@ -315,17 +324,18 @@ def _text(data: bytes, head: struct.Struct) -> str:
     return text[:-1].decode()
 
 
-def _read_counts(file: BinaryIO) -> dict[str, Any]:
-    """Return the counters at the end of a file; none where that is damaged, for they are only told."""
-    file.seek(0, io.SEEK_SET)
+def _check_schema(channel: Channel, schemas: set[int]) -> None:
+    if channel.schema_id != 0 and channel.schema_id not in schemas:
+        raise McapError(f"no schema record found with id {channel.schema_id}")
+
+
+def _read_counts(record: Metadata) -> dict[str, Any]:
+    """Return the counters at the end of a file; none where they are damaged, for they are only told."""
     try:
-        for record in NonSeekingReader(file, record_size_limit=MAX_RECORD_BYTES).iter_metadata():
-            if record.name == COUNTS:
-                counts = json.loads(record.metadata["json"])
-                return counts if isinstance(counts, dict) else {}
-    except (*_DAMAGE, RecursionError):
+        counts = json.loads(record.metadata["json"])
+    except (ValueError, KeyError, RecursionError):
         return {}
-    return {}
+    return counts if isinstance(counts, dict) else {}
 
 
 def files_of(recording: Path | str) -> list[Path]:

@@ -110,9 +110,8 @@ class Segments:
         path = self.folder / f"{self.files:06}.mcap"
         with storage_errors(path):
             self._file = path.open("xb")
-            fcntl.flock(
-                self._file, fcntl.LOCK_EX
-            )  # what is being written is not learned from and deleted (`retention`)
+            # What is being written is not learned from and deleted (`retention`).
+            fcntl.flock(self._file, fcntl.LOCK_EX)
             self.files += 1
             self._writer = RecordingWriter(self._file)
             self._file.flush()

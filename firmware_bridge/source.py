@@ -50,7 +50,7 @@ class Source:
         self.samples: Counter[int] = Counter()
         self._boot: int | None = None
         self._past: deque[int] = deque(maxlen=MAX_BOOTS)
-        self._sent: Counter[int] = Counter()
+        self._sent = 0
 
     def take(self, arrived_ns: int, data: bytes) -> Iterator[Taken]:
         """Take bytes that came at `arrived_ns` of the host clock, and yield what they tell. To be exhausted."""
@@ -75,6 +75,11 @@ class Source:
         """Return the bytes of a request about the micro model (`messages.begin` and others)."""
         return self._request(Type.ADAPTER, payload)
 
+    @property
+    def all_faults(self) -> Counter[str]:
+        """Return all that was no frame or could not be used, by reason."""
+        return self.decoder.faults + self.faults
+
     def counts(self) -> dict[str, Any]:
         """Return all counters as plain JSON values."""
         streams = {}
@@ -85,12 +90,12 @@ class Source:
                 "samples": self.samples[number],
                 "dropped_by_firmware": status.dropped if status else 0,
             }
-        faults = {**self.decoder.faults, **self.faults}
+        faults = dict(self.all_faults)
         return {"bytes": self.decoder.bytes, "frames": self.decoder.frames, "faults": faults, "streams": streams}
 
     def _request(self, kind: Type, payload: bytes) -> bytes:
-        self._sent[0] += 1
-        return encode(Frame(kind, 0, 0, self._sent[0] - 1, 0, payload))
+        self._sent += 1
+        return encode(Frame(kind, 0, 0, self._sent - 1, 0, payload))
 
     def _frame(self, arrived_ns: int, frame: Frame) -> Taken | None:
         tracker = self.trackers.setdefault(frame.stream, Tracker())

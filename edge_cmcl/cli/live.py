@@ -74,9 +74,8 @@ def _rows(progress: Progress, feed: Feed, rates: Rates) -> Iterator[list[str]]:
             info.hello.name, link.address, f"{rate:.1f}", f"{info.hello.rate_hz:g}", str(source.samples[number]),
             str(counts.lost), str(counts.duplicates), str(counts.reordered), str(counts.reboots), _clock(feed),
         ]  # fmt: skip
-    bad = source.decoder.faults + source.faults
-    if bad:
-        yield ["", link.address, ", ".join(f"{count} {reason}" for reason, count in bad.items())]
+    if source.all_faults:
+        yield ["", link.address, ", ".join(f"{count} {reason}" for reason, count in source.all_faults.items())]
 
 
 def _clock(feed: Feed) -> str:

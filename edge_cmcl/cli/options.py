@@ -65,18 +65,7 @@ def need_host() -> None:
     Raises:
         MissingExtraError: it is not.
     """
-    from importlib.util import find_spec
-
-    from edge_cmcl.errors import MissingExtraError
-
-    missing = [name for name in ("torch", "onnx", "onnxscript") if find_spec(name) is None]
-    if missing:
-        raise MissingExtraError(
-            "this command needs the host extra",
-            expected="torch, onnx and onnxscript",
-            got=f"no {', '.join(missing)}",
-            hint="pip install '.[host]' in a checkout of edge-cmcl",
-        )
+    _need("host", {"torch": "torch", "onnx": "onnx", "onnxscript": "onnxscript"})
 
 
 def need_bridge() -> None:
@@ -85,15 +74,30 @@ def need_bridge() -> None:
     Raises:
         MissingExtraError: it is not.
     """
+    _need("bridge", {"cbor2": "cbor2", "cobs": "cobs", "mcap": "mcap", "serial": "pyserial"})
+
+
+def need_serve() -> None:
+    """Check that the serve extra is installed.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    _need("serve", {"starlette": "starlette", "uvicorn": "uvicorn"})
+
+
+def _need(extra: str, modules: dict[str, str]) -> None:
+    """Check that the `modules` of an extra, each with the package that brings it, can be imported."""
     from importlib.util import find_spec
 
     from edge_cmcl.errors import MissingExtraError
 
-    missing = [name for name in ("cbor2", "cobs", "mcap", "serial") if find_spec(name) is None]
+    missing = [name for name in modules if find_spec(name) is None]
     if missing:
+        *others, last = modules.values()
         raise MissingExtraError(
-            "this command needs the bridge extra",
-            expected="cbor2, cobs, mcap and pyserial",
+            f"this command needs the {extra} extra",
+            expected=f"{', '.join(others)} and {last}",
             got=f"no {', '.join(missing)}",
-            hint="pip install '.[bridge]' in a checkout of edge-cmcl",
+            hint=f"pip install '.[{extra}]' in a checkout of edge-cmcl",
         )

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edge_cmcl.cli.console import show, told, warn
-from edge_cmcl.cli.options import Json, Store, default_store
+from edge_cmcl.cli.options import Json, Store, default_store, need_serve
 
 app = typer.Typer()
 
@@ -43,7 +43,7 @@ def serve(
     New generations are taken up without dropping a request. Stops on SIGTERM or Ctrl-C when it has finished what is
     there. A socket that systemd hands in is used instead of the others. Needs the extra `serve`.
     """
-    _need_serve()
+    need_serve()
     # One request, one thread: a library that takes more for a matrix product makes all of them slower.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from edge_cmcl.service.running import serve as run
@@ -56,18 +56,3 @@ def serve(
     result = run(settings, told)
     text = f"{result['answered']} requests answered, {result['refused']} turned away, in {result['seconds']:.0f} s"
     show(result, text, json=json)
-
-
-def _need_serve() -> None:
-    from importlib.util import find_spec
-
-    from edge_cmcl.errors import MissingExtraError
-
-    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
-    if missing:
-        raise MissingExtraError(
-            "this command needs the serve extra",
-            expected="starlette and uvicorn",
-            got=f"no {', '.join(missing)}",
-            hint="pip install '.[serve]' in a checkout of edge-cmcl",
-        )

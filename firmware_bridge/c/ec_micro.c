@@ -3,30 +3,17 @@
 
 #include <string.h>
 
+#include "ec_bytes.h"
+#include "ec_crc.h"
+
 #define HEADER 108u
 #define MAX_BYTES (1ul << 24)
-
-static uint16_t u16(const uint8_t *at) { return (uint16_t)(at[0] | at[1] << 8); }
-
-static uint32_t u32(const uint8_t *at) { return u16(at) | (uint32_t)u16(at + 2) << 16; }
 
 static int little_endian(void) {
     const uint16_t one = 1;
     uint8_t first;
     memcpy(&first, &one, 1);
     return first == 1;
-}
-
-static uint32_t crc32(const uint8_t *data, size_t size) {
-    static const uint32_t table[16] = {0x00000000, 0x1DB71064, 0x3B6E20C8, 0x26D930AC, 0x76DC4190, 0x6B6B51F4,
-                                       0x4DB26158, 0x5005713C, 0xEDB88320, 0xF00F9344, 0xD6D6A3E8, 0xCB61B38C,
-                                       0x9B64C2B0, 0x86D3D2D4, 0xA00AE278, 0xBDBDF21C};
-    uint32_t crc = 0xFFFFFFFFu;
-    for (size_t i = 0; i < size; i++) {
-        crc = table[(crc ^ data[i]) & 15] ^ crc >> 4;
-        crc = table[(crc ^ (uint32_t)(data[i] >> 4)) & 15] ^ crc >> 4;
-    }
-    return ~crc;
 }
 
 static int within(uint32_t value, uint32_t low, uint32_t high) { return value >= low && value <= high; }
@@ -59,15 +46,15 @@ static int valid_modality(const uint8_t *field) {
 /* Reads the header; afterwards all counts are within their limits. */
 static ec_status read_header(const uint8_t *blob, size_t size, ec_micro *m) {
     if (size < HEADER + 4 || size > MAX_BYTES || memcmp(blob, "ECMM", 4) != 0) return EC_BAD_FORMAT;
-    if (u16(blob + 4) != 1 || blob[6] > 1 || blob[7] != 0 || u32(blob + 8) != size) return EC_BAD_FORMAT;
+    if (ec_get16(blob + 4) != 1 || blob[6] > 1 || blob[7] != 0 || ec_get32(blob + 8) != size) return EC_BAD_FORMAT;
     m->precision = blob[6] == 1 ? EC_INT8 : EC_FLOAT32;
-    m->channels = u16(blob + 12);
-    m->samples = u16(blob + 14);
-    m->width = u16(blob + 16);
-    m->dimensions = u16(blob + 18);
-    m->taps = u32(blob + 20);
-    m->labels = u16(blob + 24);
-    m->name_bytes = u32(blob + 28);
+    m->channels = ec_get16(blob + 12);
+    m->samples = ec_get16(blob + 14);
+    m->width = ec_get16(blob + 16);
+    m->dimensions = ec_get16(blob + 18);
+    m->taps = ec_get32(blob + 20);
+    m->labels = ec_get16(blob + 24);
+    m->name_bytes = ec_get32(blob + 28);
     memcpy(&m->input_shift, blob + 26, 2);
     memcpy(&m->scale, blob + 32, 4);
     memcpy(&m->label_step, blob + 36, 4);
@@ -131,7 +118,7 @@ static int valid_kernels(const ec_micro *m) {
     uint32_t tap = 0;
     for (uint32_t k = 0; k < m->width / 3u; k++) {
         const uint8_t *kernel = m->kernels + 4 * k;
-        const uint16_t seen = u16(kernel + 2);
+        const uint16_t seen = ec_get16(kernel + 2);
         const uint8_t d = kernel[0];
         if ((d != 1 && d != 2 && d != 4 && d != 8) || kernel[1] != 0) return 0;
         if (!within(seen, 1, m->channels) || seen > m->taps - tap) return 0;
@@ -180,7 +167,7 @@ ec_status ec_micro_open(const uint8_t *blob, size_t size, ec_micro *model) {
     if (!little_endian()) return EC_UNSUPPORTED;
     status = read_header(blob, size, model);
     if (status != EC_OK) return status;
-    if (crc32(blob, size - 4) != u32(blob + size - 4)) return EC_BAD_FORMAT;
+    if (ec_crc32(0, blob, size - 4) != ec_get32(blob + size - 4)) return EC_BAD_FORMAT;
     if (!place_sections(blob, size, model)) return EC_BAD_FORMAT;
     return valid_kernels(model) && valid_numbers(model) && valid_names(model) ? EC_OK : EC_BAD_FORMAT;
 }
@@ -189,7 +176,7 @@ static ec_micro_kernel kernel_at(const ec_micro *m, uint32_t index, uint32_t tap
     ec_micro_kernel kernel = {index, 0, 0, tap};
     if (index < m->width / 3u) {
         kernel.dilation = m->kernels[4 * index];
-        kernel.seen = u16(m->kernels + 4 * index + 2);
+        kernel.seen = ec_get16(m->kernels + 4 * index + 2);
     }
     return kernel;
 }

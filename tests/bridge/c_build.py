@@ -9,19 +9,16 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import pytest
+import toolchains
 
-ROOT = Path(__file__).parent.parent.parent
-LIBRARY = ROOT / "firmware_bridge" / "c"
-PROGRAMS = ROOT / "tests" / "firmware"
-SANITIZED = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+LIBRARY, PROGRAMS = toolchains.C_LIBRARY, toolchains.FIRMWARE
+SANITIZED = " ".join((*toolchains.SANITIZED, "-fno-omit-frame-pointer"))
 
 
 def needs(*programs: str) -> None:
     """Skip the test where a program that it needs is not installed."""
     for program in programs:
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed: what needs it of the firmware library is not tested")
+        toolchains.need(program)
 
 
 @functools.cache

@@ -6,20 +6,19 @@ import json
 import os
 import random
 import subprocess
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bad_frames import BAD_FRAMES
 from c_build import program
-from cobs import cobs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge import frames
 from firmware_bridge.decoder import StreamDecoder
-from firmware_bridge.frames import HEADER, MAX_ENCODED, MAX_PACKET, MAX_PAYLOAD, Frame, Type
+from firmware_bridge.frames import MAX_PACKET, MAX_PAYLOAD, Frame, Type
 from firmware_bridge.hello import MAX_BYTES, Hello, parse_hello
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "vectors" / "frames.json").read_text())
@@ -54,13 +53,6 @@ def encoded(made: Iterable[Frame], how: str = "encode") -> bytes:
     return tool(how, stdin="".join(lines).encode())
 
 
-def packed(payload: bytes = b"", **fields: int) -> bytes:
-    """Return an encoded packet with any fields, its CRC right."""
-    default = {"version": 1, "type": 2, "stream": 1, "dtype": 0, "boot": 1, "sequence": 0, "time": 0, "samples": 0}
-    packet = HEADER.pack(*{**default, "channels": 0, **fields}.values()) + payload
-    return bytes(cobs.encode(packet + zlib.crc32(packet).to_bytes(4, "little")))
-
-
 @pytest.mark.parametrize("how", ["encode", "stream"])
 def test_c_encodes_the_golden_frames_to_the_letter(how: str) -> None:
     expected = b"".join(bytes.fromhex(entry["encoded"]) for entry in GOLDEN["frames"])
@@ -79,37 +71,7 @@ def test_c_writes_the_golden_hello() -> None:
     assert hello(golden) == golden.to_bytes()
 
 
-DATA = {"type": 1, "dtype": 3, "samples": 2, "channels": 3}
-
-
-@pytest.mark.parametrize(
-    ("bad", "reason"),
-    [
-        (b"\x05ab", "bad_cobs"),
-        (b"\xff" + b"a" * 253, "bad_cobs"),
-        (cobs.encode(bytes(27)), "too_short"),
-        (b"\x01", "too_short"),
-        (packed()[:-1] + b"\x7f", "bad_crc"),
-        (packed(version=2), "bad_version"),
-        (packed(version=0), "bad_version"),
-        (packed(type=0), "unknown_type"),
-        (packed(type=6), "unknown_type"),
-        (packed(samples=1), "bad_fields"),
-        (packed(channels=1), "bad_fields"),
-        (packed(dtype=1), "bad_fields"),
-        (packed(bytes(11), **DATA), "bad_fields"),
-        (packed(bytes(12), **{**DATA, "dtype": 7}), "bad_fields"),
-        (packed(bytes(12), **{**DATA, "dtype": 0}), "bad_fields"),
-        (packed(bytes(12), **DATA, stream=0), "bad_fields"),
-        (packed(b"", **{**DATA, "samples": 0}), "bad_fields"),
-        (packed(bytes(12), **{**DATA, "samples": 65535, "channels": 65535}), "bad_fields"),
-        (packed(bytes(4), **{**DATA, "dtype": 1, "samples": 0x8001, "channels": 0x8000}), "bad_fields"),
-        (packed(bytes(MAX_PAYLOAD + 1)), "too_long"),
-        (packed(b"a" * (MAX_PAYLOAD + 1)), "too_long"),
-        (b"\x01" * (MAX_ENCODED + 1), "too_long"),
-        (b"\xff" * (3 * MAX_ENCODED), "too_long"),
-    ],
-)
+@pytest.mark.parametrize(("bad", "reason"), BAD_FRAMES)
 def test_what_is_no_frame_is_counted_by_its_reason_and_the_next_one_is_read(bad: bytes, reason: str) -> None:
     good = Frame(Type.HELLO, 1, 1, 0, 0, b"x")
     assert decoded(bad + b"\0" + frames.encode(good)) == ([good], {reason: 1, "frames": 1})

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cobs import cobs
+from bad_frames import BAD_FRAMES
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_cmcl.errors import DataError
 from firmware_bridge import frames, messages
 from firmware_bridge.decoder import StreamDecoder
-from firmware_bridge.frames import DTYPES, HEADER, MAX_ENCODED, MAX_PAYLOAD, Frame, FrameFault, Type, data_frame
+from firmware_bridge.frames import DTYPES, MAX_ENCODED, Frame, FrameFault, Type, data_frame
 from firmware_bridge.source import Source
 
 VECTORS = Path(__file__).parent.parent / "vectors"
@@ -35,36 +34,7 @@ def test_a_golden_frame_is_encoded_and_decoded_to_the_letter(entry: dict[str, ob
     assert frames.decode(encoded[:-1]) == golden(entry)
 
 
-def packed(payload: bytes = b"", **fields: int) -> bytes:
-    """Return an encoded packet with any fields, its CRC right."""
-    default = {"version": 1, "type": 2, "stream": 1, "dtype": 0, "boot": 1, "sequence": 0, "time": 0, "samples": 0}
-    packet = HEADER.pack(*{**default, "channels": 0, **fields}.values()) + payload
-    return cobs.encode(packet + zlib.crc32(packet).to_bytes(4, "little"))
-
-
-DATA = {"type": 1, "dtype": 3, "samples": 2, "channels": 3}
-
-
-@pytest.mark.parametrize(
-    ("encoded", "reason"),
-    [
-        (b"\x05ab", "bad_cobs"),
-        (cobs.encode(bytes(27)), "too_short"),
-        (packed()[:-1] + b"\x7f", "bad_crc"),
-        (packed(version=2), "bad_version"),
-        (packed(type=0), "unknown_type"),
-        (packed(type=6), "unknown_type"),
-        (packed(samples=1), "bad_fields"),
-        (packed(bytes(11), **DATA), "bad_fields"),
-        (packed(bytes(12), **{**DATA, "dtype": 7}), "bad_fields"),
-        (packed(bytes(12), **{**DATA, "dtype": 0}), "bad_fields"),
-        (packed(bytes(12), **DATA, stream=0), "bad_fields"),
-        (packed(b"", **{**DATA, "samples": 0}), "bad_fields"),
-        (packed(bytes(12), **{**DATA, "samples": 65535, "channels": 65535}), "bad_fields"),
-        (packed(b"\1" * (MAX_PAYLOAD + 1)), "too_long"),
-        (b"\x01" * (MAX_ENCODED + 1), "too_long"),
-    ],
-)
+@pytest.mark.parametrize(("encoded", "reason"), BAD_FRAMES)
 def test_what_is_no_frame_is_counted_and_the_next_one_is_read(encoded: bytes, reason: str) -> None:
     decoder = StreamDecoder()
     good = frames.encode(Frame(Type.HELLO, 1, 1, 0, 0, b"x"))
