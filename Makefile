@@ -34,7 +34,7 @@ FLIPS ?= 10000
 # Version of the MLflow server, that of the client in lock-host.txt.
 MLFLOW := 3.17.2
 
-.PHONY: help demo test bench compare data crash fuzz links load deploy arm64 pythons kit lock merging mlflow firmware proof lint clean
+.PHONY: help demo test slow bench compare data crash fuzz links load deploy arm64 pythons kit lock merging mlflow firmware proof lint clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -43,8 +43,11 @@ help: ## Show this list
 demo: $(STAMP) ## Run the whole loop on a simulated machine (under two minutes)
 	$(BIN)/edge-cmcl demo
 
-test: lint ## Run the linters, then all tests (under ten minutes)
+test: lint ## Run the linters, then the tests (under ten minutes)
 	$(ONE_CORE) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+slow: $(STAMP) ## Run the tests that take longest: all real data sets, older Pythons, the benchmark itself (minutes)
+	EDGE_CMCL_SLOW=1 $(ONE_CORE) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m slow
 
 bench: $(STAMP) ## Measure time, memory and size against the paper's method; prints one JSON
 	@$(BIN)/python tests/bench/bench.py
@@ -109,7 +112,7 @@ mlflow: .bench/mlflow/.installed ## Log a fleet to a real MLflow server, which t
 	.bench/mlflow/bin/python -m pip install --quiet --disable-pip-version-check mlflow==$(MLFLOW)
 	touch $@
 
-proof: fuzz crash links load deploy arm64 pythons merging firmware ## Run the full fuzzing, crash, link, load, deployment and firmware tests, and the measurement of merges
+proof: slow fuzz crash links load deploy arm64 pythons merging firmware ## Run the slow tests, the full fuzzing, crash, link, load, deployment and firmware tests, and the measurement of merges
 
 lint: $(STAMP) ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check .

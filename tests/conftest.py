@@ -24,6 +24,11 @@ LONGEST_FIRST = ("e2e/test_real_sensors.py", "test_packaging.py")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.partition("::")[0].endswith(LONGEST_FIRST))
+    if not os.environ.get("EDGE_CMCL_SLOW"):
+        left_out = pytest.mark.skip(reason="takes long: `make slow` runs it")
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(left_out)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ ALL_PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 """The Pythons that pyproject.toml and the locks are for."""
 
 THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-PYTHONS = ALL_PYTHONS if os.environ.get("EDGE_CMCL_PYTHONS") == "all" else tuple(sorted({"3.10", "3.11", THIS_PYTHON}))
-"""Those that the base install is tried on: JetPack 6's, Debian 12's and this one, or all of them in `make pythons`."""
+_OTHERS = [pytest.param(each, marks=pytest.mark.slow) for each in ("3.10", "3.11") if each != THIS_PYTHON]
+PYTHONS = ALL_PYTHONS if os.environ.get("EDGE_CMCL_PYTHONS") == "all" else (THIS_PYTHON, *_OTHERS)
+"""Where the base install is tried: here; on JetPack 6's and Debian 12's in `make slow`; on all in `make pythons`."""
 
 PROBE = "typing_extensions==4.16.0"  # small, and in the lock
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,20 +81,36 @@ GIVEN = "EDGE_CMCL_TEST_MACHINE"
 
 
 def make_machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """Return the machine of this test run; the first worker to ask makes it, the others wait for it."""
+    """Return the machine of this test run."""
     if GIVEN in os.environ:
         return Machine(Path(os.environ[GIVEN]))
+    return Machine(once(tmp_path_factory, "machine", make_full))
+
+
+def make_small_machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """Return the small machine of this test run (see `make_small`)."""
+    return Machine(once(tmp_path_factory, "small-machine", make_small))
+
+
+def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a folder of this test run, to be read only: the first worker to ask makes it, the others wait for it.
+
+    Args:
+        tmp_path_factory: of the session.
+        name: of the folder.
+        make: fills the empty folder that it is given.
+    """
     own = tmp_path_factory.getbasetemp()
     shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-    folder = shared / "machine"
-    with (shared / "machine.lock").open("w") as lock:
+    folder = shared / name
+    with (shared / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
-            making = shared / "machine-making"
+            making = shared / f"{name}-making"
             making.mkdir()
-            _make(making, PROJECT)
+            make(making)
             making.rename(folder)
-    return Machine(folder)
+    return folder
 
 
 def make_full(folder: Path) -> None:

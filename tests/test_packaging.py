@@ -49,7 +49,6 @@ def test_the_command_line_starts_without_arrays_models_or_validation() -> None:
     assert not loaded & (HOST_ONLY | {"numpy", "pydantic", "onnxruntime", "safetensors", "cryptography"})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("version", PYTHONS)
 def test_the_base_install_has_every_device_room_and_no_torch(base_bin: Callable[[str], Path], version: str) -> None:
     python = base_bin(version) / "python"
@@ -61,7 +60,6 @@ def test_the_base_install_has_every_device_room_and_no_torch(base_bin: Callable[
     assert not loaded & HOST_ONLY
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("version", PYTHONS)
 def test_the_base_install_runs_the_command_and_has_its_data_files(
     base_bin: Callable[[str], Path], run_cli: Callable[..., object], tmp_path: Path, version: str
@@ -74,7 +72,6 @@ def test_the_base_install_runs_the_command_and_has_its_data_files(
     assert (tmp_path / "new.toml").read_bytes() == (ROOT / "edge_cmcl" / "project_template.toml").read_bytes()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("version", PYTHONS)
 def test_the_base_install_says_what_the_service_needs(
     base_bin: Callable[[str], Path], run_cli: Callable[..., Any], version: str
@@ -84,7 +81,6 @@ def test_the_base_install_says_what_the_service_needs(
     assert (done.code, error["type"], error["got"]) == (7, "MissingExtraError", "no starlette, uvicorn")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("version", PYTHONS)
 def test_the_base_install_is_exactly_what_the_device_lock_says(base_bin: Callable[[str], Path], version: str) -> None:
     python = base_bin(version) / "python"

@@ -20,7 +20,6 @@ their code; `Store`, `Json` and other shared options are in `cli.options`, `show
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from typing import Annotated, NoReturn
 
@@ -39,6 +38,7 @@ from edge_cmcl.cli import (
     forget_commands,
     generation_commands,
     host_commands,
+    interruption,
     key_commands,
     pair_commands,
     project_commands,
@@ -108,9 +108,7 @@ for _group in _GROUPS:
 def main() -> NoReturn:
     """Run the command in `sys.argv` and exit with its code (design.md section 5)."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it on import; it is on by default
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:  # under nohup, SIGHUP stays ignored
-            signal.signal(number, _terminate)
+    interruption.watch()
     show_warnings()
     sys.exit(_run())
 
@@ -126,9 +124,3 @@ def _run() -> int:
         failure = describe(KeyboardInterrupt(), sys.argv)
     show_failure(failure, json="--json" in sys.argv)
     return failure.exit_code
-
-
-def _terminate(number: int, _frame: object) -> NoReturn:
-    """Leave through every context manager on the way, once: a second signal must not cut the clean-up short."""
-    signal.signal(number, signal.SIG_IGN)
-    raise Terminated(number)

@@ -9,10 +9,11 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import PurePath
 from typing import Any, TextIO
 
+from edge_cmcl.cli import interruption
 from edge_cmcl.cli.failures import Failure
 from edge_cmcl.errors import EdgeCmclWarning
 from edge_cmcl.progress import Progress
@@ -151,11 +152,13 @@ def warn(text: str) -> None:
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Yield a callback that shows each stage on stderr: a bar on a terminal, one line at its end elsewhere."""
-    if sys.stderr.isatty():
-        with _bars() as callback:
-            yield callback
-    else:
-        yield _lines()
+    with _bars() if sys.stderr.isatty() else nullcontext(_lines()) as shown:
+
+        def callback(stage: str, done: int, total: int) -> None:
+            interruption.check()
+            shown(stage, done, total)
+
+        yield callback
 
 
 @contextmanager

@@ -16,6 +16,8 @@ import pytest
 from install_size import PRODUCT, closure
 from machine_bundle import make_machine
 
+pytestmark = pytest.mark.slow
+
 BENCH = Path(__file__).with_name("bench.py")
 SCENARIO = {"source": "simulated machine", "known": "vibration", "partner": "current", "new": "acoustic"}
 

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine_bundle import Machine, make_small
+from machine_bundle import Machine, make_small_machine
 
 from edge_cmcl.device.store import install
 
 
 @pytest.fixture(scope="session")
 def machine_bundle(tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    return make_small(tmp_path_factory.mktemp("small-machine"))
+    return make_small_machine(tmp_path_factory)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_every_sample_is_recorded_in_its_unit_with_clock_and_labels(tmp_path: Pa
 
 
 def test_loss_repetition_noise_and_reboots_are_counted_and_what_came_is_right(tmp_path: Path) -> None:
-    faults = Faults(loss=0.1, bit_errors=0.1, duplicates=0.1, reboot_every_s=20.0, seed=3)
+    faults = Faults(loss=0.1, bit_errors=0.1, duplicates=0.1, reboot_every_s=25.0, seed=3)
     with board(tcp(), [ramp(seconds=60.0)], faults, speed=20.0) as address:
         done = record(tmp_path / "r", address, seconds=70.0, speed=20.0)
     counts = done.counts[address]

@@ -60,7 +60,7 @@ def test_a_board_plays_its_signals_whole(kind: str, request: pytest.FixtureReque
 def test_a_board_that_restarts_goes_on_with_its_signals(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    faults = Faults(reboot_every_s=10.0, stall_every_s=7.0, stall_s=2.0)
+    faults = Faults(reboot_every_s=12.0, stall_every_s=7.0, stall_s=2.0)
     boot = booting(kind, request, tmp_path / "flash", faults, 10)
     with board(PtyEndpoint(), [ramp(seconds=30)], faults, 10, boot=boot) as address:
         done = record(tmp_path / "r", address, 32, 10)

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -179,6 +180,25 @@ def test_an_interrupted_command_leaves_nothing_behind(
     assert json.loads(stdout)["error"]["exit_code"] == code
     assert "Traceback" not in stderr
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "Terminated")])
+def test_an_interruption_that_a_library_swallows_ends_the_command_all_the_same(number: int, raised: str) -> None:
+    code = f"""
+import os
+from edge_cmcl.cli import console, interruption
+interruption.watch()
+with console.progress() as tell:
+    try:
+        os.kill(os.getpid(), {number})
+    except BaseException:
+        print("swallowed")
+    tell("train", 1, 2)
+    print("went on")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "swallowed\n"
+    assert done.stderr.splitlines()[-1].rpartition(".")[2].startswith(raised)
 
 
 @pytest.mark.parametrize("arguments", [("data", "list"), ("data", "list", "--json")])

@@ -76,6 +76,7 @@ def test_utd_mhad_of_two_subjects(tmp_path: Path) -> None:
         assert 0.4 < (joints[:, :, 0] - joints[:, :, 2])[..., 1].mean() < 1.0  # head above spine, in metres
 
 
+@pytest.mark.slow
 def test_sisfall(tmp_path: Path) -> None:
     _, train, test = _prepared("sisfall", tmp_path / "out")
     assert (train.n, test.n) == (616, 308)
@@ -86,6 +87,7 @@ def test_sisfall(tmp_path: Path) -> None:
         _assert_in_g_and_rad_s(part, fastest_rad_s=40.0)  # 2^15 counts are 2280 deg/s
 
 
+@pytest.mark.slow
 def test_isl_myo(tmp_path: Path) -> None:
     _, train, test = _prepared("isl_myo", tmp_path / "out")
     assert (train.n, test.n) == (702, 78)
@@ -99,6 +101,7 @@ def test_isl_myo(tmp_path: Path) -> None:
         np.testing.assert_allclose(np.linalg.norm(part.windows["orientation"], axis=2).mean(), 1.0, atol=0.01)
 
 
+@pytest.mark.slow
 def test_sp_sw_har(tmp_path: Path) -> None:
     report = prepare("sp_sw_har", _archive("sp_sw_har"), tmp_path / "out")
     assert report.drops.as_json()["kept"] == 2186
@@ -117,6 +120,7 @@ def test_sp_sw_har(tmp_path: Path) -> None:
             _assert_in_g_and_rad_s(part, fastest_rad_s=25.0)
 
 
+@pytest.mark.slow
 def test_borealtc(tmp_path: Path) -> None:
     report, train, test = _prepared("borealtc", tmp_path / "out")
     assert (train.n, test.n) == (536, 361)

@@ -27,7 +27,6 @@ MACHINE = "aarch64"
 TOLERANCE = 1e-4
 """Largest difference of a unit embedding's numbers between the processors; 6e-7 was measured."""
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(not os.environ.get("EDGE_CMCL_ARM64"), reason="takes minutes: `make arm64` runs it"),
     pytest.mark.skipif(platform.machine() == MACHINE, reason="this machine is arm64 itself"),
 ]

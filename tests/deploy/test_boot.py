@@ -14,8 +14,6 @@ from installed import Device
 from kits import ROOT, build_changed_kit, cannot_serve
 from machine_bundle import Machine
 
-pytestmark = pytest.mark.slow
-
 INSTALL = """
 /media/kit/install.sh --wheels /media/wheels; echo "install.sh $?"
 systemctl is-enabled edge-cmcl.service

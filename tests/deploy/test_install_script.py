@@ -23,8 +23,6 @@ STRIKES = {"reduced": 3, "full": 10_000}.get(SIZE, 0)
 SLOW_STRIKES = {"reduced": 2, "full": 12}.get(SIZE, 0)
 """The same where a whole version is built anew, and as many moments."""
 
-pytestmark = pytest.mark.slow
-
 
 @dataclass(frozen=True)
 class History:

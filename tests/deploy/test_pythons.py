@@ -25,7 +25,6 @@ BY_LUCK = "test_a_new_pair_that_is_no_better_than_chance_is_said_to_be"
 WORKERS = os.environ.get("EDGE_CMCL_WORKERS", "2")
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(not os.environ.get("EDGE_CMCL_PYTHONS"), reason="takes minutes: `make pythons` runs it"),
 ]
 

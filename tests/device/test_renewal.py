@@ -114,6 +114,7 @@ def test_the_sketch_of_an_origin_moves_with_the_statistics(
     assert np.square(features, dtype=np.float64).sum(axis=1).mean() <= after.sketch.trace * 1.0001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("renew", [True, False])
 def test_the_certificate_bounds_what_was_really_displaced_over_two_more_updates(
     store: Store, machine: Machine, elsewhere: Path, renew: bool

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 from device_command import Device
-from machine_bundle import Machine, make_machine
+from machine_bundle import Machine, make_small_machine
 
 from edge_cmcl.device.store import install
 
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    return make_machine(tmp_path_factory)
+    return make_small_machine(tmp_path_factory)
 
 
 @pytest.fixture

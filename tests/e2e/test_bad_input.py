@@ -20,8 +20,6 @@ from edge_cmcl import tensors
 from edge_cmcl.bundle import Store
 from edge_cmcl.bundle.transfer import export_layout
 
-pytestmark = pytest.mark.slow
-
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 

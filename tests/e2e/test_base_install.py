@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 from device_command import Device
 from environments import PYTHONS
-from machine_bundle import Machine
+from machine_bundle import Machine, make_machine
 
 from edge_cmcl import tensors
 from edge_cmcl.device.golden import TOLERANCE
 
-pytestmark = pytest.mark.slow
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """The machine at full width: what a device is given."""
+    return make_machine(tmp_path_factory)
 
 
 @pytest.fixture(params=PYTHONS)

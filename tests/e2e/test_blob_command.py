@@ -6,9 +6,15 @@ from pathlib import Path
 
 import pytest
 from device_command import Device
-from machine_bundle import Machine
+from machine_bundle import Machine, make_machine
 
 from firmware_bridge import blob
+
+
+@pytest.fixture(scope="session")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """The machine at full width: a micro model is smaller."""
+    return make_machine(tmp_path_factory)
 
 
 def test_it_writes_a_blob_and_a_c_header_and_says_what_they_lose(device: Device, machine: Machine) -> None:

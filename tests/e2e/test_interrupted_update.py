@@ -14,8 +14,6 @@ import pytest
 from device_command import Device, tree
 from machine_bundle import Machine
 
-pytestmark = pytest.mark.slow
-
 UPDATE = ("update", "--modality", "acoustic", "--json", "--data")
 
 

@@ -14,8 +14,6 @@ from device_command import Device
 from environments import EDGE_CMCL
 from machine_bundle import Machine
 
-pytestmark = pytest.mark.slow
-
 MOUNTED = 'mount --bind "$EDGE_CMCL_STORE" "$EDGE_CMCL_STORE" && mount -o remount,ro,bind "$EDGE_CMCL_STORE" && exec '
 """In a mount namespace of its own: what root sees of a read-only file system."""
 

@@ -107,6 +107,7 @@ def test_a_tampered_envelope_is_an_integrity_error(device: Device, machine: Mach
     assert error["type"] == ("FormatError" if what == "keyid" else "SignatureError")
 
 
+@pytest.mark.slow
 def test_the_way_of_a_key_from_host_to_device_and_back(
     device: Device, machine: Machine, run_cli: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -13,8 +13,6 @@ from edge_cmcl.bundle import Store
 from edge_cmcl.bundle.contents import check_contents
 from edge_cmcl.data import open_pairs, write_pairs
 
-pytestmark = pytest.mark.slow
-
 
 def learn(device: Device, data: Path, *options: str) -> dict[str, object]:
     return device("update", "--modality", "acoustic", "--data", data, *options)
@@ -47,6 +45,7 @@ def test_a_time_budget_ends_training_and_commits_a_whole_generation(
     assert judged["metrics"]["mrr"] > 2 * judged["metrics"]["chance_mrr"]
 
 
+@pytest.mark.slow
 def test_rollback_goes_back_one_generation_at_a_time_until_the_first(device: Device, machine: Machine) -> None:
     learn(device, machine.new, "--with", "vibration")
     learn(device, machine.new, "--with", "text")
@@ -84,7 +83,8 @@ def test_moments_that_lack_a_sensor_are_used_for_the_others(device: Device, mach
             tmp_path / "gaps.safetensors", windows, groups=pairs.groups, valid=valid, labels=pairs.labels,
             label_names=pairs.label_names,
         )  # fmt: skip
-    done = learn(device, tmp_path / "gaps.safetensors", "--with", "vibration", "--with", "current")
+    # Forty moments of current are few: so small a model may lose by them, which is not what is asked here.
+    done = learn(device, tmp_path / "gaps.safetensors", "--with", "vibration", "--with", "current", "--force")
     both = valid["acoustic"] & (valid["vibration"] | valid["current"])
     assert done["pairs"] == both.sum()
     counts = {tuple(pair["modalities"]): pair["n"] for pair in done["judged"]}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from machine_bundle import Machine, make_small
+from machine_bundle import Machine, make_small_machine, once
 from worlds import LESSONS, World, teach
 
 from edge_cmcl.bundle import Store
@@ -15,19 +15,21 @@ from edge_cmcl.device.store import install
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    return make_small(tmp_path_factory.mktemp("small-machine"))
+    return make_small_machine(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def template(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> World:
     """Two devices that have synced before, and have learned since; read only."""
-    folder = tmp_path_factory.mktemp("template")
-    (folder / "remote").mkdir()
-    world = World(folder, read_private_key(machine.key))
-    for name, (modality, partners) in LESSONS.items():
-        install(machine.bundle, folder / name, trust=machine.public_key)
-        teach(world.device(name), machine.new, modality, partners)
-    return world
+    host = read_private_key(machine.key)
+
+    def make(folder: Path) -> None:
+        (folder / "remote").mkdir()
+        for name, (modality, partners) in LESSONS.items():
+            install(machine.bundle, folder / name, trust=machine.public_key)
+            teach(World(folder, host).device(name), machine.new, modality, partners)
+
+    return World(once(tmp_path_factory, "fleet-template", make), host)
 
 
 @pytest.fixture

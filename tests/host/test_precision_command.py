@@ -12,6 +12,7 @@ from machine_bundle import Machine
 Run = Callable[..., Any]
 
 
+@pytest.mark.slow
 def test_a_sensor_is_exported_in_the_precision_that_it_is_named_with(
     run_cli: Run, machine: Machine, tmp_path: Path
 ) -> None:

@@ -163,6 +163,7 @@ def _read(data: bytes, folder: Path) -> NDArray[np.float32]:
     return np.pad(audio, (0, SAMPLES - len(audio)))
 
 
+@pytest.mark.slow
 def test_openwakewords_backbones_tell_spoken_digits(
     archive: Callable[[str], Path], digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from machine_bundle import Machine, make_machine
+from machine_bundle import Machine, make_small_machine
 from running_service import RunningService, start
 
 from edge_cmcl.bundle import Store
@@ -18,7 +18,7 @@ from edge_cmcl.device.store import install, open_store
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    return make_machine(tmp_path_factory)
+    return make_small_machine(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

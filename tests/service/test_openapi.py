@@ -5,13 +5,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from running_service import RunningService
 
 from edge_cmcl.bundle import Store
 
 
-@pytest.mark.slow
 def test_the_service_is_as_its_openapi_document_says(
     serve: Callable[..., RunningService], taught: Store, tmp_path: Path
 ) -> None:

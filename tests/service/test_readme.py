@@ -47,4 +47,5 @@ def test_the_clients_of_the_readme_run_as_they_stand_there(
     assert len([line for line in client.splitlines() if line and not line.startswith("#")]) <= 10
     command = [sys.executable, "-W", "error", "-c", client]
     printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env={**os.environ})
-    assert (printed.returncode, printed.stdout) == (0, f"(1, 256) by {taught.tags()[CURRENT]}\n"), printed.stderr
+    shape = (1, taught.load(CURRENT).generation.embedding_dim)
+    assert (printed.returncode, printed.stdout) == (0, f"{shape} by {taught.tags()[CURRENT]}\n"), printed.stderr

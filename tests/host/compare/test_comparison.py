@@ -17,6 +17,7 @@ from edge_cmcl.report.results import load
 EDGE_CMCL = Path(sys.executable).with_name("edge-cmcl")
 
 
+@pytest.mark.slow
 def test_one_command_compares_and_goes_on_where_it_stopped(folder: Path) -> None:
     stream = write_stream(folder, [("vibration", "current"), ("vibration", "pressure"), ("current", "text")])
     arguments = [EDGE_CMCL, "compare", stream, "--out", folder / "out", "--strategies", "vanilla,joint,ours"]
@@ -47,6 +48,7 @@ def test_one_command_compares_and_goes_on_where_it_stopped(folder: Path) -> None
     assert len(list((folder / "out" / "matrices").glob("*.csv"))) == 3 * 6
 
 
+@pytest.mark.slow
 def test_a_stream_of_one_step_and_one_of_the_same_pair_twice_work(folder: Path) -> None:
     twice = [("vibration", "current"), ("vibration", "current")]
     for steps, strategies in (([("current", "pressure")], ("individual", "gem")), (twice, ("der", "ours"))):
@@ -73,6 +75,7 @@ def test_an_unknown_strategy_is_a_usage_error(folder: Path) -> None:
     assert "vanilla" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_search_writes_a_file_that_compare_reads(folder: Path) -> None:
     stream = write_stream(folder, [("vibration", "current"), ("vibration", "pressure")])
     request = Request(stream, folder / "out", ("ewc", "ours"), seeds=1, epochs=1)
