@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_cmcl.device.system_files import number_of, text_of
+
 
 @dataclass(frozen=True)
 class Board:
@@ -34,16 +36,16 @@ class Board:
 
 def read_board(root: Path = Path("/")) -> Board:
     """Return what the files below `root` say of this machine."""
-    memory = _memory(_text(root / "proc/meminfo"))
+    memory = _memory(text_of(root / "proc/meminfo"))
     total, limit = memory.get("MemTotal", 0), _group_limit(root)
     free = memory.get("MemAvailable", 0)
-    used = _number(_text(root / "sys/fs/cgroup/memory.current"))
+    used = number_of(root / "sys/fs/cgroup/memory.current")
     if limit is not None and limit < total:
         total, free = limit, min(free, max(0, limit - (used or 0)))
     return Board(
-        model=_text(root / "proc/device-tree/model").strip("\0\n "),
+        model=text_of(root / "proc/device-tree/model").strip("\0\n "),
         architecture=platform.machine(),
-        l4t=_l4t(_text(root / "etc/nv_tegra_release")),
+        l4t=_l4t(text_of(root / "etc/nv_tegra_release")),
         power_mode=_power_mode(root),
         cores=len(os.sched_getaffinity(0)),
         memory_bytes=total,
@@ -68,10 +70,10 @@ def _l4t(text: str) -> str:
 
 def _power_mode(root: Path) -> str:
     """Return the name of the power mode that nvpmodel has set: its number, looked up in its configuration."""
-    number = re.search(r"pmode:0*(\d+)", _text(root / "var/lib/nvpmodel/status"))
+    number = re.search(r"pmode:0*(\d+)", text_of(root / "var/lib/nvpmodel/status"))
     if number is None:
         return ""
-    named = re.search(rf"< POWER_MODEL ID={number[1]} NAME=(\S+) >", _text(root / "etc/nvpmodel.conf"))
+    named = re.search(rf"< POWER_MODEL ID={number[1]} NAME=(\S+) >", text_of(root / "etc/nvpmodel.conf"))
     return f"{number[1]} ({named[1]})" if named else number[1]
 
 
@@ -80,15 +82,4 @@ def _memory(text: str) -> dict[str, int]:
 
 
 def _group_limit(root: Path) -> int | None:
-    return _number(_text(root / "sys/fs/cgroup/memory.max"))
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.strip().isdecimal() else None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
+    return number_of(root / "sys/fs/cgroup/memory.max")

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_cmcl.device.system_files import number_of, text_of
+
 SYSFS = Path("/sys")
 
 _WHOLE_BOARD = ("VDD_IN", "POM_5V_IN", "5V_IN", "VDD_IN_SYS")
@@ -74,11 +76,11 @@ def _rails(root: Path) -> Iterator[tuple[str, float]]:
     """Yield (name, W) of each rail that an INA3221 measures: in mV and mA, channels 1 to 3."""
     for folder in sorted((root / "bus/i2c/drivers/ina3221").glob("*/hwmon/hwmon*")):
         for channel in (1, 2, 3):
-            millivolts = _number(folder / f"in{channel}_input")
-            milliamperes = _number(folder / f"curr{channel}_input")
+            millivolts = number_of(folder / f"in{channel}_input")
+            milliamperes = number_of(folder / f"curr{channel}_input")
             if millivolts is not None and milliamperes is not None:
                 yield (
-                    _text(folder / f"in{channel}_label") or f"{folder.name}-{channel}",
+                    text_of(folder / f"in{channel}_label") or f"{folder.name}-{channel}",
                     (millivolts * milliamperes / 1e6),
                 )
 
@@ -89,7 +91,7 @@ def _counters(root: Path) -> dict[Path, tuple[int, int]]:
     for folder in sorted((root / "class/powercap").glob("intel-rapl:*")):
         if folder.name.count(":") != 1:  # a core or memory within a package, which counts already
             continue
-        energy, wraps = _number(folder / "energy_uj"), _number(folder / "max_energy_range_uj")
+        energy, wraps = number_of(folder / "energy_uj"), number_of(folder / "max_energy_range_uj")
         if energy is not None:
             found[folder] = energy, wraps or 0
     return found
@@ -97,15 +99,3 @@ def _counters(root: Path) -> dict[Path, tuple[int, int]]:
 
 def _difference(then: tuple[int, int], now: tuple[int, int]) -> int:
     return now[0] - then[0] + (now[1] if now[0] < then[0] else 0)
-
-
-def _number(path: Path) -> int | None:
-    text = _text(path)
-    return int(text) if text is not None and text.lstrip("-").isdigit() else None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return None
