@@ -35,12 +35,14 @@ def read_file(path: Path, limit: int) -> bytes:
 def open_regular(path: Path, missing: EdgeCmclError) -> BinaryIO:
     """Open a regular file; O_NONBLOCK so that a pipe put in its place cannot hang the reader."""
     try:
-        with _reading(path):
-            file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-    except StorageError as error:
-        if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
-            raise missing from error.__cause__
-        raise
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        try:
+            raise missing from error
+        finally:
+            del missing  # its traceback holds this frame, and the circle would keep alive what the callers hold
+    except OSError as error:
+        raise _unreadable(path, error) from error
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise FormatError(f"{path} is not a regular file", expected="a regular file", got="something else")
@@ -52,8 +54,12 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise StorageError(f"cannot read {path}", got=reason, hint="check its permissions and the disk") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> StorageError:
+    reason = error.strerror or str(error)
+    return StorageError(f"cannot read {path}", got=reason, hint="check its permissions and the disk")
 
 
 def verified_chunks(file: BinaryIO, descriptor: Descriptor, layout: str) -> Iterator[bytes]:
