@@ -29,17 +29,21 @@ PROBE = "typing_extensions==4.16.0"  # small, and in the lock
 def base_install(root: Path, version: str, scratch: Path) -> Path:
     """Install this tree's wheel and the device lock for Python `version`; return the venv's bin folder.
 
-    The dependencies stay in `.bench/` until the lock or pyproject.toml changes; the wheel is built anew each time.
+    The dependencies stay in `.bench/` until the lock or pyproject.toml changes; the wheel is built anew in each test
+    run, by the first worker that asks: the others may be using it.
     Skips where that Python or the package registry is absent.
     """
     python = find_python(version)
-    wheel = build_wheel(root, scratch)
     inputs = [(root / name).read_bytes() for name in ("lock-device.txt", "pyproject.toml")]
     key = hashlib.sha256(b"\0".join([*inputs, str(python).encode()])).hexdigest()[:12]
     folder = root / ".bench" / f"base-{version}-{key}"
     folder.parent.mkdir(exist_ok=True)
     with (folder.parent / f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of one test run share the folder
+        run, made_for = os.environ.get("PYTEST_XDIST_TESTRUNUID", ""), folder / "made-for"
+        if run and made_for.exists() and made_for.read_text() == run:
+            return folder / "bin"
+        wheel = build_wheel(root, scratch)
         if not (folder / "complete").exists():
             for older in folder.parent.glob(f"base-{version}-*/"):
                 shutil.rmtree(older)
@@ -47,6 +51,7 @@ def base_install(root: Path, version: str, scratch: Path) -> Path:
             _pip(folder, "install", "-c", root / "lock-device.txt", wheel)
             (folder / "complete").touch()
         _pip(folder, "install", "--no-deps", "--force-reinstall", wheel)
+        made_for.write_text(run)
     return folder / "bin"
 
 
