@@ -17,9 +17,10 @@ from test_starting import damage
 from edge_cmcl.bundle import Store
 from edge_cmcl.device import doctor
 from edge_cmcl.device.board import Board, clock_is_synchronised, read_board
-from edge_cmcl.device.doctor import FINE, PROBLEM, WARNING, Finding, examine, provider_fails, settings, worst
+from edge_cmcl.device.doctor import FINE, PROBLEM, WARNING, Finding, examine, provider_fails, worst
 from edge_cmcl.device.generations import rollback
 from edge_cmcl.device.providers import ProviderWarning
+from edge_cmcl.device.settings import settings
 from edge_cmcl.device.starting import confirm
 from edge_cmcl.device.store import install
 
