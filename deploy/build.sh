@@ -85,6 +85,8 @@ finish() {
   rm -rf "${OUT:?}/$name"
   mv "$work/kit" "$OUT/$name"
   printf '%s\n' "$OUT/$name"
+  [ -n "$targets" ] ||
+    printf 'build.sh: no wheels in it: the device needs a package index; KIT="--wheels PYTHON PROCESSOR" adds them\n' >&2
 }
 
 main "$@"

@@ -50,8 +50,10 @@ def benchmark(
     from edge_cmcl.bundle.transfer import opened
     from edge_cmcl.data import open_pairs
     from edge_cmcl.device.benchmark import benchmark as measure
+    from edge_cmcl.device.providers import check_known
     from edge_cmcl.device.store import CURRENT
 
+    check_known(providers or [])
     with ExitStack() as stack:
         told, warnings = stack.enter_context(progress()), stack.enter_context(warned())
         ref = CURRENT if bundle.is_dir() and CURRENT in Layout(bundle).tags() else None

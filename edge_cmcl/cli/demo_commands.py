@@ -33,14 +33,20 @@ def demo(
     else:
         with tempfile.TemporaryDirectory(prefix="edge-cmcl-demo-") as folder:
             result = Demo(Path(folder), _say).run()
-    show(result, _describe(result), json=json)
+    show(result, _describe(result, keep), json=json)
 
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _describe(result: dict[str, Any]) -> str:
+def _look_around(kept: Path | None) -> str:
+    if kept is not None:
+        return f"look around with `edge-cmcl status --store {kept / 'device-store'}`"
+    return "nothing was kept: `edge-cmcl demo --keep FOLDER`, then `edge-cmcl status --store FOLDER/device-store`"
+
+
+def _describe(result: dict[str, Any], kept: Path | None) -> str:
     stages = result["stages"]
     names = list(stages[-1]["pairs"])
     scores = [[name, *(_percent(stage["pairs"].get(name)) for stage in stages)] for name in names]
@@ -67,8 +73,7 @@ def _describe(result: dict[str, Any]) -> str:
             "",
             table(header, updates),
             "",
-            f"done in {result['seconds']:.0f} s; try `edge-cmcl demo --keep FOLDER` and look around with "
-            "`edge-cmcl status --store FOLDER/device-store`",
+            f"done in {result['seconds']:.0f} s; {_look_around(kept)}",
         ]
     )
 

@@ -39,8 +39,11 @@ def install(
     target = store or default_store()
     done = install_bundle(bundle, target, trust=trust, allow_unsigned=allow_unsigned)
     signer = f"signed by {done.signed_by}" if done.signed_by else "NOT SIGNED by anyone who is trusted here"
+    did = "installed"
+    if done.mended:
+        did = f"mended {done.mended} damaged file{'s' * (done.mended > 1)}, and left what was learned in use:"
     text = (
-        f"installed {done.name}, generation {done.counter}, into {target}\n"
+        f"{did} {done.name}, generation {done.counter}, {'in' if done.mended else 'into'} {target}\n"
         f"it knows {', '.join(done.modalities)}; this device is {done.device_id}\n{signer}"
     )
     show({"store": target, **done.as_json()}, text, json=json)

@@ -19,7 +19,8 @@ def doctor(store: Store = None, json: Json = False) -> None:
     The board, software, providers that really load, clock, store and room, each with a remedy where one is needed, and
     where each setting comes from. Nothing is changed. Exit code 7 where something must be mended first.
     """
-    from edge_cmcl.device.doctor import PROBLEM, examine, settings, worst
+    from edge_cmcl.device.doctor import PROBLEM, examine, worst
+    from edge_cmcl.device.settings import settings
 
     path = store or default_store()
     findings = examine(path)

@@ -10,7 +10,9 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import distributions, version
@@ -22,12 +24,14 @@ import onnxruntime as ort
 from edge_cmcl.bundle import Store
 from edge_cmcl.bundle.contents import check_digests
 from edge_cmcl.device.board import Board, clock_is_synchronised, read_board
+from edge_cmcl.device.intact import fallbacks, intact
 from edge_cmcl.device.model import Model
+from edge_cmcl.device.providers import ProviderWarning
 from edge_cmcl.device.self_test import self_test
 from edge_cmcl.device.starting import current_model
-from edge_cmcl.device.store import open_store, store_bytes
+from edge_cmcl.device.store import CURRENT, open_store, store_bytes
 from edge_cmcl.device.trial import reverted_of, trial_of
-from edge_cmcl.errors import EdgeCmclError, ModelError
+from edge_cmcl.errors import EdgeCmclError, IntegrityError, ModelError
 
 FINE, NOTE, WARNING, PROBLEM = "fine", "note", "warning", "problem"
 LEVELS = (FINE, NOTE, WARNING, PROBLEM)
@@ -179,6 +183,19 @@ def _clock(root: Path) -> Iterator[Finding]:
 
 
 def _store(path: Path) -> Iterator[Finding]:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = list(_generation(path))
+    yield from found
+    for each in told:
+        if isinstance(each.message, ProviderWarning):  # a graph does not run where it was exported for
+            what, _, advice = str(each.message).partition("; ")
+            yield Finding("provider", WARNING, what, advice)
+        else:
+            warnings.warn(each.message, stacklevel=2)
+
+
+def _generation(path: Path) -> Iterator[Finding]:
     try:
         store = open_store(path)
         model = current_model(store)
@@ -186,8 +203,11 @@ def _store(path: Path) -> Iterator[Finding]:
     except ModelError as error:
         yield Finding("store", NOTE, error.message, error.hint)
         return
+    except IntegrityError as error:
+        yield Finding("store", PROBLEM, error.message, _mending(path))
+        return
     except EdgeCmclError as error:
-        yield Finding("store", PROBLEM, str(error).replace("\n", ";"), _MEND)
+        yield Finding("store", PROBLEM, str(error).replace("\n", ";"), error.hint)
         return
     yield Finding("store", FINE, f"{path}: generation {model.generation.counter} of {model.generation.name}, whole")
     yield from _trial(store, model)
@@ -195,7 +215,16 @@ def _store(path: Path) -> Iterator[Finding]:
     yield _writable(path)
 
 
-_MEND = "install its bundle again to mend it, or go back: edge-cmcl rollback"
+_MEND = "where it came in a bundle, install that again to mend it"
+
+
+def _mending(path: Path) -> str:
+    """Return what to do about a damaged generation; to go back one may lead to another with the same damage."""
+    with suppress(EdgeCmclError):
+        store = open_store(path)
+        for whole in intact(store, fallbacks(store, store.tags()[CURRENT])):
+            return f"go back to the best whole one: edge-cmcl rollback {whole.digest[7:19]}; or, {_MEND}"
+    return f"no whole generation is left here: {_MEND}"
 
 
 def _trial(store: Store, model: Model) -> Iterator[Finding]:
@@ -234,7 +263,7 @@ def _room(path: Path, board: Board) -> Iterator[Finding]:
     size = f", the store takes {store_bytes(Store(path)) / 1e6:.0f} MB" if _is_store(path) else ""
     told = f"{free / 1e6:.0f} MB free at {place}{size}"
     if free < needed:
-        yield Finding("disk", PROBLEM, told, f"make room for {needed / 1e6:.0f} MB: edge-cmcl gc, old recordings")
+        yield Finding("disk", PROBLEM, told, f"{_ROOM_MADE} ({needed / 1e6:.0f} MB are needed)")
     else:
         yield Finding("disk", FINE, told)
     told = f"{board.available_bytes / 1e6:.0f} MB available"
@@ -245,6 +274,10 @@ def _room(path: Path, board: Board) -> Iterator[Finding]:
         )  # fmt: skip
     else:
         yield Finding("memory", FINE, f"{told}: an update fits")
+
+
+# In this order: to forget generations, gc first writes a list of those that stay.
+_ROOM_MADE = "delete old recordings or logs, then edge-cmcl gc"
 
 
 def _is_store(path: Path) -> bool:
@@ -258,20 +291,3 @@ def _is_store(path: Path) -> bool:
 def worst(findings: list[Finding]) -> str:
     """Return the worst level among `findings`."""
     return max((finding.level for finding in findings), key=LEVELS.index, default=FINE)
-
-
-def settings(asked: Path | None, store: Path, environment: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """Return (setting, value, where it comes from) of what this user's commands go by; secrets stay hidden.
-
-    Args:
-        asked: the store that an option or variable named, None for neither.
-        store: the one that is used.
-        environment: the process's variables.
-    """
-    source = "EDGE_CMCL_STORE" if asked is not None and environment.get("EDGE_CMCL_STORE") == str(asked) else "--store"
-    rows = [("store", str(store), source if asked is not None else "default")]
-    for name in sorted(environment):
-        if name.startswith(("EDGE_CMCL_", "ORT_", "OMP_NUM", "XDG_DATA")) and name != "EDGE_CMCL_STORE":
-            secret = any(word in name for word in ("PASSWORD", "TOKEN", "KEY"))
-            rows.append((name, "***" if secret else environment[name], "environment"))
-    return rows

@@ -17,7 +17,7 @@ import onnxruntime as ort
 from edge_cmcl.bundle import ModalityRecord
 from edge_cmcl.device.encoders import BATCH
 from edge_cmcl.device.runtime import CPU, CUDA, FP16, INT8, TENSORRT, runtime_of
-from edge_cmcl.errors import EdgeCmclWarning, PlatformError
+from edge_cmcl.errors import EdgeCmclWarning, PlatformError, UsageError
 
 CPU_PROVIDER: Final = "CPUExecutionProvider"
 CUDA_PROVIDER: Final = "CUDAExecutionProvider"
@@ -101,7 +101,7 @@ def usable(wanted: Sequence[Provider], name: str) -> list[Provider]:
     available = set(ort.get_available_providers())
     found = [provider for provider in wanted if name_of(provider) in available]
     if wanted and (not found or name_of(found[0]) != name_of(wanted[0])):
-        missing, instead = name_of(wanted[0]), name_of(found[0]) if found else "nothing"
+        missing, instead = name_of(wanted[0]), name_of(found[0]) if found else CPU_PROVIDER
         told = f"this onnxruntime {ort.__version__} has no {missing}: {instead} runs {name}"
         warnings.warn(f"{told}; install onnxruntime-gpu for this board to change that", ProviderWarning, stacklevel=2)
     return found
@@ -119,6 +119,22 @@ def check_loaded(session: ort.InferenceSession, wanted: Sequence[Provider], name
         advice = "check that its libraries (CUDA, cuDNN, TensorRT) are those that onnxruntime was built for"
         warnings.warn(f"{told}; {advice}", ProviderWarning, stacklevel=2)
     return first
+
+
+def check_known(providers: Sequence[str]) -> None:
+    """Check that `providers` are names that onnxruntime has, built in here or not.
+
+    Raises:
+        UsageError: one is not.
+    """
+    for name in providers:
+        if name not in ort.get_all_providers():
+            raise UsageError(
+                f"{name} is no execution provider",
+                expected=f"{', '.join(OF_TARGET.values())}, or another of onnxruntime's",
+                got=name,
+                hint=f"this onnxruntime was built with {', '.join(ort.get_available_providers())}",
+            )
 
 
 def check_available(provider: str) -> None:

@@ -13,11 +13,11 @@ from edge_cmcl.bundle.documents import Descriptor
 from edge_cmcl.bundle.layout import DAMAGED
 from edge_cmcl.bundle.store_files import discard
 from edge_cmcl.bundle.tags import GENERATION_TAG, free_tag
-from edge_cmcl.bundle.transfer import import_layout
+from edge_cmcl.bundle.transfer import import_layout, opened
 from edge_cmcl.device.intact import fallbacks, intact
 from edge_cmcl.device.trial import begun, noted
 from edge_cmcl.durable import make_folder, storage_errors, sync_folder
-from edge_cmcl.errors import IntegrityError, ModelError, PlatformError
+from edge_cmcl.errors import IntegrityError, ModelError, PlatformError, RefusedError
 
 if TYPE_CHECKING:
     from edge_cmcl.bundle.verification import Admitted, Consent
@@ -38,6 +38,8 @@ class Installed:
         device_id: the device's id.
         first: whether it is a first install.
         signed_by: fingerprint of the trusted key that has signed it, "" where it was let in without one.
+        mended: damaged files that were written anew from the bundle, while the generation in use, grown from it, stays.
+            0 where the bundle itself was installed.
     """
 
     digest: str
@@ -47,6 +49,7 @@ class Installed:
     device_id: str
     first: bool
     signed_by: str
+    mended: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return it in JSON types."""
@@ -156,11 +159,31 @@ def _install(source: Path, path: Path, said: Consent) -> Installed:
             store.save_state(recorded(state, store, bundle.digest, admission))
             return {**_tags(store, bundle, current), **kept_signature}
 
-        digest = import_layout(source, store, admit=admit_signed, accept=accept)
+        mended = 0
+        try:
+            digest = import_layout(source, store, admit=admit_signed, accept=accept)
+        except RefusedError:
+            if not admissions or current is None:
+                raise
+            mended = _mended(store, source, current)
+            if not mended:
+                raise
+            digest = store.tags()[CURRENT]
         generation = store.load(digest).generation
     modalities = tuple(sorted(generation.modalities))
     signer = admissions[0][0].signed_by
-    return Installed(digest, generation.counter, generation.name, modalities, device_id, current is None, signer)
+    return Installed(
+        digest, generation.counter, generation.name, modalities, device_id, current is None, signer, mended
+    )
+
+
+def _mended(store: Store, source: Path, current: Loaded) -> int:
+    """Mend `store` from a bundle whose key is trusted, but that is refused: it is older than what grew from it here."""
+    from edge_cmcl.bundle.mending import mend
+
+    with opened(source) as bundle:
+        ours = bundle.digest in {current.base, *(each.digest for each in generations(store))}
+    return mend(store, source) if ours else 0
 
 
 def _tags(store: Store, bundle: Loaded, current: Loaded | None) -> dict[str, Descriptor]:

@@ -132,7 +132,14 @@ def test_the_command_measures_and_the_report_draws(
     assert "of BLAS, %" in people.stdout
 
 
-@pytest.mark.parametrize(("arguments", "code"), [(["--learn", "acoustic"], 2), (["--data", "missing.safetensors"], 3)])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--learn", "acoustic"], 2),
+        (["--providers", "cuda"], 2),
+        (["--data", "missing.safetensors"], 3),
+    ],
+)
 def test_what_cannot_be_measured_is_refused(
     run_cli: Callable[..., Any], machine: Machine, arguments: list[str], code: int
 ) -> None:

@@ -9,6 +9,7 @@ from machine_bundle import Machine
 from test_starting import attempts, commit_wrong, damage
 
 from edge_cmcl.bundle import Store, twofold
+from edge_cmcl.bundle.contents import check_digests
 from edge_cmcl.bundle.signature import signature_tag
 from edge_cmcl.bundle.transfer import export_layout, import_layout
 from edge_cmcl.bundle.twofold import DamagedFileWarning
@@ -20,7 +21,7 @@ from edge_cmcl.device.learner import update
 from edge_cmcl.device.opening import open_model
 from edge_cmcl.device.starting import RevertedWarning, confirm, start
 from edge_cmcl.device.store import CURRENT, install, open_store
-from edge_cmcl.errors import DigestError, PlatformError, RevokedKeyError, StorageError
+from edge_cmcl.errors import DigestError, PlatformError, RefusedError, RevokedKeyError, StorageError
 
 
 @pytest.mark.parametrize("what", ["manifest", "document"])
@@ -52,9 +53,45 @@ def test_a_damaged_ancestor_is_mended_by_its_bundle_and_nothing_is_collected_bef
     with pytest.raises(DigestError):
         collect_garbage(taught_copy)
     rolled = taught_copy.tags()[CURRENT]
-    with pytest.raises(Exception, match="would replace what this device has learned"):
-        install(machine.bundle, taught_copy.root)
+    assert install(machine.bundle, taught_copy.root).mended == 1
     assert taught_copy.tags()[CURRENT] == rolled
+    assert [each["counter"] for each in log(taught_copy)] == [2, 1]
+    with pytest.raises(RefusedError, match="would replace what this device has learned"):
+        install(machine.bundle, taught_copy.root)
+
+
+def test_a_bit_in_what_all_generations_share_is_mended_by_the_base_and_nothing_learned_is_lost(
+    machine: Machine, taught_copy: Store
+) -> None:
+    current = confirm(taught_copy)
+    (base,) = current.generation.parents
+    shared = {layer.digest for layer in current.manifest.layers} & {
+        layer.digest for layer in taught_copy.load_manifest(base).manifest.layers
+    }
+    for digest in shared:
+        damage(taught_copy, digest)
+    with pytest.raises(DigestError):
+        rollback(taught_copy, base[7:19])
+    done = install(machine.bundle, taught_copy.root)
+    assert (done.mended, done.digest, done.counter) == (len(shared), current.digest, 2)
+    assert "acoustic" in open_model(taught_copy.root).generation.modalities
+    check_digests(taught_copy.load_manifest(current.digest))
+
+
+def test_what_is_not_trusted_or_never_was_here_mends_nothing(
+    machine: Machine, taught_copy: Store, tmp_path: Path
+) -> None:
+    (base,) = confirm(taught_copy).generation.parents
+    damage(taught_copy, base)
+    workshop = Store.create(tmp_path / "workshop")
+    with workshop.writer():
+        digest = import_layout(machine.bundle, workshop)
+        workshop.move_tags({"bare": workshop.load(digest).descriptor}, drop=[signature_tag(digest)])
+    export_layout(workshop, digest, tmp_path / "bare.tar")
+    with pytest.raises(RefusedError, match="not signed"):
+        install(tmp_path / "bare.tar", taught_copy.root)
+    with pytest.raises(DigestError):
+        taught_copy.load_manifest(base)
 
 
 def test_a_signature_that_was_stripped_does_not_shed_a_revocation(

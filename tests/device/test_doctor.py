@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from importlib.metadata import PathDistribution
 from pathlib import Path
@@ -11,10 +12,16 @@ from typing import Any
 
 import pytest
 from machine_bundle import Machine, make_machine
+from test_starting import damage
 
+from edge_cmcl.bundle import Store
 from edge_cmcl.device import doctor
 from edge_cmcl.device.board import Board, clock_is_synchronised, read_board
-from edge_cmcl.device.doctor import FINE, PROBLEM, WARNING, Finding, examine, provider_fails, settings, worst
+from edge_cmcl.device.doctor import FINE, PROBLEM, WARNING, Finding, examine, provider_fails, worst
+from edge_cmcl.device.generations import rollback
+from edge_cmcl.device.providers import ProviderWarning
+from edge_cmcl.device.settings import settings
+from edge_cmcl.device.starting import confirm
 from edge_cmcl.device.store import install
 
 
@@ -136,7 +143,29 @@ def test_a_damaged_store_is_a_problem_with_a_remedy(store: Path) -> None:
     largest.write_bytes(data)
     findings = examine(store)
     assert worst(findings) == PROBLEM
-    assert "rollback" in of(findings, "store")[0].remedy
+    assert "install that again" in of(findings, "store")[0].remedy
+
+
+def test_the_way_back_from_a_damaged_generation_is_one_that_is_whole(taught_copy: Store) -> None:
+    current = confirm(taught_copy)
+    (base,) = current.generation.parents
+    own = {layer.digest for layer in current.manifest.layers} - {
+        layer.digest for layer in taught_copy.load_manifest(base).manifest.layers
+    }
+    damage(taught_copy, min(own))
+    (finding,) = of(examine(taught_copy.root), "store")
+    assert (finding.level, f"edge-cmcl rollback {base[7:19]};" in finding.remedy) == (PROBLEM, True)
+    assert "to do" not in finding.found
+    assert rollback(taught_copy, base[7:19]).digest == base
+    assert worst(examine(taught_copy.root)) == FINE
+
+
+def test_what_does_not_run_where_it_was_exported_for_is_told(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def elsewhere(model: object) -> None:
+        warnings.warn("no CUDA: the CPU runs it; install onnxruntime-gpu", ProviderWarning, stacklevel=2)
+
+    monkeypatch.setattr(doctor, "self_test", elsewhere)
+    assert Finding("provider", WARNING, "no CUDA: the CPU runs it", "install onnxruntime-gpu") in examine(store)
 
 
 def test_a_full_disk_is_a_problem(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,6 +181,7 @@ def test_settings_say_where_they_come_from_and_hide_secrets(tmp_path: Path) -> N
     assert ("store", str(tmp_path), "EDGE_CMCL_STORE") in rows
     assert ("EDGE_CMCL_REGISTRY_PASSWORD", "***", "environment") in rows
     assert "hunter2" not in str(rows)
+    assert ("ORT_DISABLE_TELEMETRY", "1", "default") in settings(None, tmp_path, {"ORT_DISABLE_TELEMETRY": "1"})
     assert settings(None, tmp_path, {})[0] == ("store", str(tmp_path), "default")
     assert settings(tmp_path, tmp_path, {})[0][2] == "--store"
 

@@ -31,7 +31,7 @@ def test_the_clients_of_the_readme_run_as_they_stand_there(
 ) -> None:
     if shutil.which("curl") is None:
         pytest.skip("there is no curl here")
-    started, curl = examples("sh")
+    started, curl, as_json = examples("sh")
     (line,) = (line for line in started.splitlines() if line.startswith(EDGE_CMCL.name))
     options = line.split("#")[0].split()[2:]
     serve("--store", taught.root, *options)
@@ -42,6 +42,8 @@ def test_the_clients_of_the_readme_run_as_they_stand_there(
         json.loads(asked.stdout)["labels"]
     )
     assert len(json.loads(asked.stdout)["moments"]) == 120
+    asked = subprocess.run(["bash", "-c", as_json], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(asked.stdout).get("status") is None, asked.stdout
 
     (client,) = examples("python")
     assert len([line for line in client.splitlines() if line and not line.startswith("#")]) <= 10
