@@ -13,7 +13,7 @@ from edge_cmcl.bundle import Loaded, timestamp
 from edge_cmcl.bundle.attested import Report, attested, report_tag
 from edge_cmcl.bundle.documents import Manifest, from_json
 from edge_cmcl.bundle.generation import Generation, check_manifest, generation_from_json
-from edge_cmcl.bundle.keys import PublicKey, short
+from edge_cmcl.bundle.keys import PublicKey
 from edge_cmcl.bundle.media_types import REPORT
 from edge_cmcl.bundle.signature import read_signature, read_signed
 from edge_cmcl.bundle.statement import signers_of, statement_of
@@ -37,7 +37,7 @@ from edge_cmcl.host.fleet.collecting import tidy
 from edge_cmcl.host.fleet.decided import settle
 from edge_cmcl.host.fleet.fleet import Fleet
 from edge_cmcl.host.fleet.shared import bring
-from edge_cmcl.host.fleet.speaking import makers, own_keys, speaking
+from edge_cmcl.host.fleet.speaking import makers, nobody_speaks, own_keys, speaking
 from edge_cmcl.host.fleet.state import MAX_FORMER, MAX_HISTORY, Device, Past
 from edge_cmcl.host.fleet.verdicts import judgement_of, new_verdicts
 from edge_cmcl.progress import Progress, silent
@@ -244,13 +244,7 @@ def _check_signed(fleet: Fleet, loaded: Loaded, report: Report, trusted: Trust, 
     signers = verified(signature, statement_of(loaded), keys, name)
     followed = following(keys, signature.rotations, timestamp())
     if not any(followed.standing(signer) in ("trusted", "retired") for signer in signers):
-        raise UntrustedKeyError(
-            f"{name} is signed by nobody who may speak for it",
-            expected="whoever made it: the device, or a host whose key is trusted here",
-            got=", ".join(map(short, signers)) or "keys that did not come with it",
-            hint="if that is the key of whoever exported it: "
-            + (f"`edge-cmcl fleet pull --trust {signers[0]}`" if signers else "trust it by `fleet pull --trust`"),
-        )
+        raise nobody_speaks(fleet, name, signers)
 
 
 def _history(fleet: Fleet, remote: Remote, report: Report, known: Device | None, trusted: Trust) -> tuple[Past, ...]:

@@ -99,6 +99,21 @@ def makers(
     return Trust(keys=(*own.keys, *(each for each in keys.keys if each.fingerprint not in theirs)))
 
 
+def nobody_speaks(fleet: Fleet, name: str, signers: Sequence[str]) -> UntrustedKeyError:
+    """Return why a generation is not taken that `signers` have signed."""
+    hint = "trust the key of whoever exported it: `edge-cmcl fleet pull --trust FINGERPRINT`"
+    if any(fleet.ring.trust().standing(each) == "revoked" for each in signers):
+        hint = "its key was revoked here: what the device learns next, by another key, is taken"
+    elif signers:
+        hint = f"if that is the key of whoever exported it: `edge-cmcl fleet pull --trust {signers[0]}`"
+    return UntrustedKeyError(
+        f"{name} is signed by nobody who may speak for it",
+        expected="whoever made it: the device, or a host whose key is trusted here",
+        got=", ".join(map(short, signers)) or "keys that did not come with it",
+        hint=hint,
+    )
+
+
 def _devices_keys(fleet: Fleet) -> set[str]:
     return {key for device in fleet.devices().values() for key in (device.fingerprint, *device.former)}
 
