@@ -391,7 +391,7 @@ restart_service() {
 roll_back() {
   target=$(readlink "$PREFIX/previous" 2>/dev/null || true)
   if [ -z "$target" ] || [ ! -e "$PREFIX/$target/complete" ]; then
-    die 3 "there is no version before this one in $PREFIX"
+    die 3 "there is no version before this one in $PREFIX" "run the install.sh of the kit whose version you want"
   fi
   new=$PREFIX/$target
   id=${target#versions/}

@@ -33,22 +33,27 @@ main() {
     say "nothing to learn: EDGE_CMCL_UPDATE_MODALITIES is not set in /etc/edge-cmcl/edge-cmcl.env"
     return 0
   fi
-  find "$recordings" -mindepth 1 -maxdepth 1 -mtime "+${EDGE_CMCL_KEEP_DAYS:-14}" -exec rm -rf {} +
   recording=$(newest)
   if [ -z "$recording" ]; then
     say "there is no finished recording in $recordings"
+    delete_old
     return 0
   fi
   mark="$(changed "$recording") $recording"
   if [ "$mark" = "$(cat "$used" 2>/dev/null || true)" ]; then
     say "$recording has been learned from already"
+    delete_old
     return 0
   fi
   learn "$recording"
   printf '%s\n' "$mark" >"$used.new"
   mv "$used.new" "$used"
+  delete_old
   return "$failed"
 }
+
+# After learning: what a board without a clock has just recorded may look years old.
+delete_old() { find "$recordings" -mindepth 1 -maxdepth 1 -mtime "+${EDGE_CMCL_KEEP_DAYS:-14}" -exec rm -rf {} +; }
 
 # An update deletes the recording that it has learned from; where several sensors are to be learned, the last one does.
 learn() {

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from edge_cmcl.errors import StorageError
 
 _ADVICE = {
-    errno.ENOSPC: "free some space on that file system",
+    errno.ENOSPC: "free some space on that file system; on a device: old recordings, edge-cmcl gc",
     errno.EDQUOT: "free some of the quota on that file system",
     errno.EROFS: "remount the file system for writing, or choose another folder",
     errno.EACCES: "give this user permission to write there, or choose another folder",

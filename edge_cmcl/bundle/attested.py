@@ -251,12 +251,15 @@ def attested(
     trusted = [each for each, how in standing.items() if how in good]
     if not trusted:
         got = ", ".join(f"key {short(each)}, {how}" for each, how in standing.items()) or "no key that came with it"
-        kind_of_error = RevokedKeyError if "revoked" in standing.values() else UntrustedKeyError
-        raise kind_of_error(
+        hint = "`edge-cmcl keys trust FILE` trusts the public key of whoever made it"
+        revoked = "revoked" in standing.values()
+        if revoked and kind is Promotion:
+            hint = "decide again on the host, by a key that is trusted here: `edge-cmcl fleet promote ... --key FILE`"
+        raise (RevokedKeyError if revoked else UntrustedKeyError)(
             f"{name} is signed by nobody who is trusted here",
             expected="a signature by a key that is trusted",
             got=got,
-            hint="`edge-cmcl keys trust FILE` trusts the public key of whoever made it",
+            hint=hint,
         )
     return from_json(kind, signature.envelope.body(name), name), trusted[0]
 

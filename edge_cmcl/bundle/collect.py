@@ -6,18 +6,20 @@ disk, too, and ends with its process. What is held is kept.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_cmcl.bundle.documents import ATTACHMENT_TAG, Manifest, from_json
+from edge_cmcl.bundle.documents import ATTACHMENT_TAG, Descriptor, Manifest, from_json
 from edge_cmcl.bundle.layout import Layout, Loaded
 from edge_cmcl.bundle.store import Store
 from edge_cmcl.bundle.tags import GENERATION_TAG, free_tag
 from edge_cmcl.durable import storage_errors, sync_folder
+from edge_cmcl.errors import StorageError
 
 _HEX = 64
 
@@ -43,8 +45,8 @@ def collect(store: Store, generations: Iterable[Loaded], kept: Iterable[str]) ->
     """Remove every generation of `generations` that is not in `kept`, and every blob that nothing needs any more.
 
     First the tags, in one replacement of `index.json`, in which a generation that stays and was found only through one
-    that goes gets a tag of its own; then the manifests; then the rest. After a kill in between, the next collection
-    removes what is left.
+    that goes gets a tag of its own; then the manifests; then the rest. Where the disk is too full for another index,
+    layers of what goes make room for it. After a kill in between, the next collection removes what is left.
 
     Args:
         store: the store; its writer lock is held.
@@ -67,11 +69,35 @@ def collect(store: Store, generations: Iterable[Loaded], kept: Iterable[str]) ->
         lost = _unreachable(staying, tags.values())
         entries = {free_tag(loaded, store.tags()): loaded.descriptor for loaded in lost}
         if entries or tags != store.tags():  # a disk too full to write an index may still lose its garbage
-            store.move_tags(entries, drop=store.tags().keys() - tags.keys())
+            _move_tags(store, entries, store.tags().keys() - tags.keys(), lambda: _free_layers(store, needed, free))
         removed = [size for path in _garbage(store, needed, free) if (size := _remove(path)) is not None]
         sync_folder(store.blob_path(""))
     held = tuple(digest for digest in doomed if digest not in free)
     return Collected(tuple(free), held, len(removed), sum(removed))
+
+
+def _move_tags(
+    store: Store, entries: Mapping[str, Descriptor], drop: Iterable[str], make_room: Callable[[], bool]
+) -> None:
+    """Replace the index; where there is no room for it, once more after `make_room`, unless that found nothing."""
+    drop = list(drop)
+    try:
+        store.move_tags(entries, drop=drop)
+    except StorageError as error:
+        cause = error.__cause__
+        if not (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) and make_room()):
+            raise
+        store.move_tags(entries, drop=drop)
+
+
+def _free_layers(store: Store, needed: set[str], generations: Iterable[str]) -> bool:
+    """Remove the layers that only `generations` have, and return whether there were any.
+
+    Their manifests and documents stay, so whoever finds such a generation after a kill sees a damaged one of before.
+    """
+    layers = {layer.digest for digest in generations for layer in store.load_manifest(digest).manifest.layers}
+    removed = [_remove(store.blob_path(digest)) for digest in sorted(layers - needed)]
+    return any(size is not None for size in removed)
 
 
 def hold(layout: Layout, digest: str) -> int | None:

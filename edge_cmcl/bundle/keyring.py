@@ -15,7 +15,7 @@ from pathlib import Path
 from edge_cmcl.bundle import limits
 from edge_cmcl.bundle.documents import sealed, unsealed
 from edge_cmcl.bundle.generation import timestamp
-from edge_cmcl.bundle.keys import PrivateKey, private_key_from_pem, short
+from edge_cmcl.bundle.keys import PrivateKey, PublicKey, private_key_from_pem, short
 from edge_cmcl.bundle.lock import locked
 from edge_cmcl.bundle.reading import read_file
 from edge_cmcl.bundle.statement import endorsement
@@ -64,12 +64,27 @@ def generate_key_file(private: Path, public: Path) -> str:
         StorageError: the file system refused.
     """
     for path in (private, public):
-        if path.exists():
-            raise UsageError(f"{path} exists", expected="a new path", got="a file", hint="choose another --out")
+        _check_new(path)
     key = PrivateKey.generate()
     write_bytes(private, key.to_pem(), private=True)
     write_bytes(public, key.public.to_pem())
     return key.public.fingerprint
+
+
+def write_public(key: PublicKey, path: Path) -> None:
+    """Write a public key to a new file, for those who are to trust it.
+
+    Raises:
+        UsageError: the file is there.
+        StorageError: the file system refused.
+    """
+    _check_new(path)
+    write_bytes(path, key.to_pem())
+
+
+def _check_new(path: Path) -> None:
+    if path.exists():
+        raise UsageError(f"{path} exists", expected="a new path", got="a file", hint="choose another one")
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ from edge_cmcl.cli import (
     host_commands,
     interruption,
     key_commands,
+    leaving_commands,
     pair_commands,
     project_commands,
     record_commands,
@@ -76,6 +77,7 @@ _GROUPS = [
     report_commands.app,
     sync_commands.app,
     fleet_commands.app,
+    leaving_commands.app,
     tracking_commands.app,
     demo_commands.app,
 ]

@@ -7,6 +7,7 @@ a disk or a memory that is full, or a bug of ours, which gets a report file to a
 from __future__ import annotations
 
 import errno
+import os
 import platform
 import re
 import sys
@@ -61,8 +62,28 @@ def describe(error: BaseException, argv: Sequence[str]) -> Failure:
         return Failure("Terminated", "terminated before the end; what was there before is intact", 128 + error.number)
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _MACHINE_ERRNOS):
         message = str(error) or "out of memory"
-        return Failure("PlatformError", message, 7, to_do="free space or memory, or check permissions, and try again")
+        denied = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM)
+        to_do = _let_in() if denied else "free space or memory, and try again"
+        return Failure("PlatformError", message, 7, to_do=to_do)
     return _bug(error, argv)
+
+
+def _let_in() -> str:
+    """Say whom a file must be open to: on a device, the command of root becomes the service user."""
+    user = user_name()
+    return (
+        f"this runs as {user}, who may not: copy the file where {user} can read it, by `install -o {user} FILE FOLDER`"
+    )
+
+
+def user_name() -> str:
+    """Return the name of the user as whom this process runs, its number where it has none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"user {os.geteuid()}"
 
 
 def _wrong_command_line(error: BaseException) -> Failure:
@@ -70,6 +91,8 @@ def _wrong_command_line(error: BaseException) -> Failure:
     context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         return Failure("UsageError", f"a command is missing\n\n{message}", 2)
+    if message.endswith("is not readable."):
+        return Failure("UsageError", message, 2, to_do=_let_in())
     to_do = f"see `{context.command_path} --help`" if context else "see `edge-cmcl --help`"
     return Failure("UsageError", message, 2, to_do=to_do)
 

@@ -85,6 +85,11 @@ def pull(
         f"{name} is not trusted: if it is yours, `edge-cmcl fleet pull --trust {key}`"
         for name, key in pulled.strangers.items()
     ]
+    lines += [f"{name} signs with a key that was revoked here: nothing of it is taken" for name in pulled.revoked]
+    lines += [
+        f"WARNING: nothing there is signed by {key}: `edge-cmcl sync` on the device first, then --trust all 64 digits"
+        for key in pulled.unused
+    ]
     lines += [f"PROBLEM: {name}: {why}" for name, why in pulled.problems.items()]
     show({**pulled.as_json(), "warnings": warnings}, "\n".join(lines), json=json)
     if pulled.problems and not (pulled.news or pulled.unchanged or pulled.strangers):

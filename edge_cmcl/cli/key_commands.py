@@ -9,6 +9,7 @@ import typer
 
 from edge_cmcl.cli.console import show, table
 from edge_cmcl.cli.options import Json, Store, default_store, host_keys
+from edge_cmcl.errors import UsageError
 
 app = typer.Typer()
 keys = typer.Typer(
@@ -24,6 +25,9 @@ def generate(
     out: Annotated[
         Path | None, typer.Option("--out", help="A new private key file. [default: this user's own, for export]")
     ] = None,
+    public: Annotated[
+        Path | None, typer.Option("--public", help="Write the public key of this user's own there, for `keys trust`.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make a key that signs exports.
@@ -31,16 +35,22 @@ def generate(
     `export` makes one for this user when it first needs it. With --out, the private key goes to that file (mode 0600),
     for `export --key`, and the public key beside it to FILE.pub, for `install --trust` and `keys trust`.
     """
-    from edge_cmcl.bundle.keyring import generate_key_file, own_key
+    from edge_cmcl.bundle.keyring import generate_key_file, own_key, write_public
 
     if out is None:
-        fingerprint = own_key(host_keys())[0].public.fingerprint
-        show({"fingerprint": fingerprint}, f"exports are signed by {fingerprint}", json=json)
+        own = own_key(host_keys())[0].public
+        text = f"exports are signed by {own.fingerprint}"
+        if public is not None:
+            write_public(own, public)
+            text += f"\n{public}: for devices, `edge-cmcl keys trust {public}`"
+        show({"fingerprint": own.fingerprint, "public": public}, text, json=json)
         return
-    public = Path(f"{out}.pub")
-    fingerprint = generate_key_file(out, public)
-    text = f"{out}: private, keep it secret\n{public}: for devices, --trust {public}\nfingerprint {fingerprint}"
-    show({"fingerprint": fingerprint, "private": out, "public": public}, text, json=json)
+    if public is not None:
+        raise UsageError("--public is of this user's own key", expected="--out or --public", got="both")
+    beside = Path(f"{out}.pub")
+    fingerprint = generate_key_file(out, beside)
+    text = f"{out}: private, keep it secret\n{beside}: for devices, --trust {beside}\nfingerprint {fingerprint}"
+    show({"fingerprint": fingerprint, "private": out, "public": beside}, text, json=json)
 
 
 @keys.command(epilog="Example: edge-cmcl keys trust base.key.pub")

@@ -57,11 +57,17 @@ def revoke(store: Store, name: str) -> str:
 def rotate(store: Store) -> tuple[Trust, bool]:
     """Replace the key with which a device signs; return its keys, and whether the old one endorsed the new one.
 
+    The next sync reports, though there be no other news: the host gets to know the new key by that.
+
     Raises:
         FormatError: the keys of the device are damaged.
         StoreLockedError, StorageError: the store cannot be written.
     """
     with store.writer():
+        state = store.state()
+        if state.sync.report is not None:
+            known = state.sync.model_copy(update={"reported": None, "report": None})
+            store.save_state(state.model_copy(update={"sync": known}))
         return keyring(store).rotate()
 
 

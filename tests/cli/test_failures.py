@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import pwd
 import tempfile
 from pathlib import Path
 
@@ -80,3 +82,10 @@ def test_a_bug_is_told_even_where_no_report_can_be_written(
 def test_only_secrets_are_masked() -> None:
     argv = ["edge-cmcl", "update", "--modality", "gyro", "--signing-key", "k", "x@y", "ssh://host/store"]
     assert mask_secrets(argv) == [*argv[:5], "***", "x@y", "ssh://host/store"]
+
+
+def test_a_file_of_another_user_says_as_whom_the_command_runs() -> None:
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    failure = describe(PermissionError(errno.EACCES, "Permission denied", "/root/base.tar"), ["edge-cmcl"])
+    assert failure.exit_code == 7
+    assert f"install -o {user} FILE" in failure.to_do

@@ -120,7 +120,7 @@ class Fleet:
         Raises:
             FormatError: what is known of it is damaged.
         """
-        path = self._folder / f"{device_id}.json"
+        path = self.device_file(device_id)
         return _device(path) if path.exists() else None
 
     def save_device(self, device: Device) -> None:
@@ -133,7 +133,11 @@ class Fleet:
         data = sealed(device)
         unsealed(Device, data, f"what is known of {device.device_id}", "")
         make_folder(self._folder)
-        write_bytes(self._folder / f"{device.device_id}.json", data)
+        write_bytes(self.device_file(device.device_id), data)
+
+    def device_file(self, device_id: str) -> Path:
+        """Return the file of what is known of a device."""
+        return self._folder / f"{device_id}.json"
 
     def named(self, start: str) -> Device:
         """Return the device whose id begins with `start`.

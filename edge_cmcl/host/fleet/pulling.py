@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from edge_cmcl.bundle import Loaded, timestamp
 from edge_cmcl.bundle.attested import Report, attested, report_tag
-from edge_cmcl.bundle.documents import Descriptor, Manifest, from_json
+from edge_cmcl.bundle.documents import Manifest, from_json
 from edge_cmcl.bundle.generation import Generation, check_manifest, generation_from_json
-from edge_cmcl.bundle.keys import PublicKey, short
+from edge_cmcl.bundle.keys import PublicKey
 from edge_cmcl.bundle.media_types import REPORT
 from edge_cmcl.bundle.signature import read_signature, read_signed
 from edge_cmcl.bundle.statement import signers_of, statement_of
 from edge_cmcl.bundle.store_files import SYNC_FOLDER
 from edge_cmcl.bundle.transfer import import_layout
-from edge_cmcl.bundle.trust import Trust, following, trusting
+from edge_cmcl.bundle.trust import Trust, following
 from edge_cmcl.bundle.verification import verified
 from edge_cmcl.device.intact import intact
 from edge_cmcl.errors import (
@@ -37,8 +37,9 @@ from edge_cmcl.host.fleet.collecting import tidy
 from edge_cmcl.host.fleet.decided import settle
 from edge_cmcl.host.fleet.fleet import Fleet
 from edge_cmcl.host.fleet.shared import bring
-from edge_cmcl.host.fleet.state import MAX_HISTORY, Device, Past
-from edge_cmcl.host.fleet.verdicts import judgement_of, new_verdicts, own_keys
+from edge_cmcl.host.fleet.speaking import makers, nobody_speaks, own_keys, speaking
+from edge_cmcl.host.fleet.state import MAX_FORMER, MAX_HISTORY, Device, Past
+from edge_cmcl.host.fleet.verdicts import judgement_of, new_verdicts
 from edge_cmcl.progress import Progress, silent
 from edge_cmcl.sync.attached import blob_reader
 from edge_cmcl.sync.pull import fetch
@@ -58,6 +59,8 @@ class Pulled:
         news: devices with something new.
         unchanged: how many others there are.
         strangers: devices whose keys are not trusted here, by id: the fingerprint that they sign with.
+        revoked: devices that sign with a key that was revoked here: nothing of them is taken.
+        unused: fingerprints that were to be trusted, and with which nothing on the remote is signed.
         problems: why what a device sent was not taken, by id.
         received_bytes: of the blobs that were fetched.
     """
@@ -66,6 +69,8 @@ class Pulled:
     news: list[str] = field(default_factory=list)
     unchanged: int = 0
     strangers: dict[str, str] = field(default_factory=dict)
+    revoked: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
     received_bytes: int = 0
 
@@ -106,10 +111,11 @@ def pull(
         except (RemoteError, PlatformError):
             raise
         except EdgeCmclError as error:
-            pulled.problems[name] = f"{error.message}{f': {error.got}' if error.got else ''}"
+            pulled.problems[name] = "; ".join(filter(None, (error.message, error.got, error.hint)))
         progress("devices", done + 1, len(names))
     with fleet.changing():
         tidy(fleet)
+        pulled.unused = sorted(wanted - {record.fingerprint for record in fleet.ring.trust().keys})
     return pulled
 
 
@@ -140,8 +146,11 @@ def _device(fleet: Fleet, remote: Remote, name: str, tags: Sequence[str], wanted
         else:
             pulled.unchanged += 1
         return
-    trusted = _trusted(fleet, remote, entry, name, known, wanted, pulled)
+    signed, name_of = read_signed(blob_reader(remote), entry, REPORT, f"the report of {name}"), f"the report of {name}"
+    signers = signers_of(signed.envelope, {**fleet.ring.trust().public(), **signed.keys}, name_of)
+    trusted = speaking(fleet, name, known, signed, signers, wanted)
     if trusted is None:
+        _stranger(fleet, name, signers, pulled)
         return
     report, fingerprint = attested(Report, blob_reader(remote), entry, trusted, timestamp(), f"the report of {name}")
     if report.device_id != name:
@@ -166,6 +175,7 @@ def _device(fleet: Fleet, remote: Remote, name: str, tags: Sequence[str], wanted
         Device(
             device_id=name,
             fingerprint=fingerprint,
+            former=_former(known, fingerprint),
             told=entry.digest,
             report=report,
             seen=timestamp(),
@@ -177,50 +187,19 @@ def _device(fleet: Fleet, remote: Remote, name: str, tags: Sequence[str], wanted
     pulled.news.append(name)
 
 
-def _trusted(
-    fleet: Fleet,
-    remote: Remote,
-    entry: Descriptor,
-    name: str,
-    known: Device | None,
-    wanted: set[str],
-    pulled: Pulled,
-) -> Trust | None:
-    """Return the keys that speak for a device: the one it was first seen with, or what took that one's place.
+def _stranger(fleet: Fleet, name: str, signers: Sequence[str], pulled: Pulled) -> None:
+    """Note a device whose key is not trusted here, or was revoked."""
+    if any(fleet.ring.trust().standing(each) == "revoked" for each in signers):
+        pulled.revoked.append(name)
+    else:
+        pulled.strangers[name] = next(iter(signers), "")
 
-    One device's key must not speak for another device, however trusted it is. None for a device whose key is unknown.
-    """
-    trust = fleet.ring.trust()
-    signature = read_signed(blob_reader(remote), entry, REPORT, f"the report of {name}")
-    signers = signers_of(signature.envelope, {**trust.public(), **signature.keys}, f"the report of {name}")
-    trust = _wanted(fleet, {signer: key for signer, key in signature.keys.items() if signer in signers}, wanted)
-    if known is None:
-        taken = {device.fingerprint for device in fleet.devices().values()}
-        own = [each for each in trust.keys if each.fingerprint in signers and each.standing == "trusted"]
-        if any(each.fingerprint in taken for each in own):
-            raise UntrustedKeyError(
-                f"the report of {name} is signed by another device's key",
-                expected="a key of its own",
-                got=", ".join(map(short, signers)),
-                hint="a device that was set up anew has a new key, too: look at the remote",
-            )
-        if not own:
-            pulled.strangers[name] = next(iter(signers), "")
-            return None
-        return Trust(keys=tuple(own))
-    own = [record for record in trust.keys if record.fingerprint == known.fingerprint]
-    followed = following(Trust(keys=tuple(own)), signature.rotations, timestamp())
-    if not any(followed.standing(signer) == "trusted" for signer in signers):
-        raise UntrustedKeyError(
-            f"the report of {name} is signed by another key than before",
-            expected=f"{short(known.fingerprint)}, or one that takes its place",
-            got=", ".join(map(short, signers)) or "none that came with it",
-            hint="if the device lost its key, remove its file from the fleet, and trust the new key",
-        )
-    new = [record for record in followed.keys if trust.find(record.fingerprint) is None]
-    if new:
-        fleet.ring.save(following(trust, signature.rotations, timestamp()))
-    return followed
+
+def _former(known: Device | None, fingerprint: str) -> tuple[str, ...]:
+    """Return the keys that a device had before the one that it signs with now, the latest ones."""
+    if known is None or known.fingerprint == fingerprint:
+        return known.former if known else ()
+    return tuple(dict.fromkeys((*known.former, known.fingerprint)))[-MAX_FORMER:]
 
 
 def _generation(fleet: Fleet, remote: Remote, report: Report, trusted: Trust, wanted: set[str], pulled: Pulled) -> None:
@@ -261,40 +240,11 @@ def _check_signed(fleet: Fleet, loaded: Loaded, report: Report, trusted: Trust, 
     signature = read_signature(loaded)
     if signature is None:
         raise UntrustedKeyError(f"{name} is not signed", expected="a signature by whoever made it", got="none")
-    keys = _makers(fleet, loaded.generation.device_id, report, trusted, signature.keys, wanted)
+    keys = makers(fleet, loaded.generation.device_id, report.device_id, trusted, signature.keys, wanted)
     signers = verified(signature, statement_of(loaded), keys, name)
     followed = following(keys, signature.rotations, timestamp())
     if not any(followed.standing(signer) in ("trusted", "retired") for signer in signers):
-        raise UntrustedKeyError(
-            f"{name} is signed by nobody who may speak for it",
-            expected="whoever made it: the device, or a host whose key is trusted here",
-            got=", ".join(map(short, signers)) or "keys that did not come with it",
-            hint="trust the key of whoever exported it: `edge-cmcl fleet pull --trust FINGERPRINT`",
-        )
-
-
-def _makers(
-    fleet: Fleet, maker: str, report: Report, trusted: Trust, came: Mapping[str, PublicKey], wanted: set[str]
-) -> Trust:
-    """Return the keys that may speak for what `maker` has made, "" for a host."""
-    if maker == report.device_id:
-        return trusted
-    if maker:
-        known = fleet.device(maker)
-        return Trust() if known is None else own_keys(fleet, known)
-    theirs = {device.fingerprint for device in fleet.devices().values()} | {each.fingerprint for each in trusted.keys}
-    keys = _wanted(fleet, {name: key for name, key in came.items() if name not in theirs}, wanted)
-    return Trust(keys=tuple(each for each in keys.keys if each.fingerprint not in theirs))
-
-
-def _wanted(fleet: Fleet, keys: Mapping[str, PublicKey], wanted: set[str]) -> Trust:
-    """Return the keys that are trusted, after those of `keys` were added that the user names."""
-    trust = before = fleet.ring.trust()
-    for fingerprint in keys.keys() & wanted:
-        trust = trusting(trust, keys[fingerprint], timestamp())
-    if trust != before:
-        fleet.ring.save(trust)
-    return trust
+        raise nobody_speaks(fleet, name, signers)
 
 
 def _history(fleet: Fleet, remote: Remote, report: Report, known: Device | None, trusted: Trust) -> tuple[Past, ...]:

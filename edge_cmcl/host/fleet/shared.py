@@ -37,7 +37,7 @@ def bring(fleet: Fleet, remote: Remote, device: str, digest: str, trusted: Trust
         expected = f"{digest[:19]} of {device}"
         raise SignatureError(f"{name} is of something else", expected=expected, got=shared.device_id)
     layers = {layer.digest: layer for layer in from_json(Manifest, reader(entry), name).layers}
-    folder, fetched = _folder(fleet, device), 0
+    folder, fetched = shared_folder(fleet, device), 0
     make_folder(folder)
     for each in shared.files:
         if each not in layers or layers[each].size > MAX_FILE_BYTES:
@@ -59,7 +59,7 @@ def shared_pairs(fleet: Fleet) -> dict[str, list[HeldOut]]:
     """
     found: dict[str, list[HeldOut]] = {}
     for device in fleet.devices():
-        for path in sorted(_folder(fleet, device).glob("*.safetensors")):
+        for path in sorted(shared_folder(fleet, device).glob("*.safetensors")):
             try:
                 found.setdefault(device, []).append(read(path))
             except DataError as error:
@@ -80,5 +80,6 @@ def _fetch(remote: Remote, layer: Descriptor, folder: Path) -> int:
     return layer.size
 
 
-def _folder(fleet: Fleet, device: str) -> Path:
+def shared_folder(fleet: Fleet, device: str) -> Path:
+    """Return where what a device shares is kept."""
     return fleet.root / "shared" / device

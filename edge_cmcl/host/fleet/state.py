@@ -17,6 +17,8 @@ MAX_HISTORY = 64
 """Generations that are remembered of one device, the latest ones."""
 MAX_VERDICTS = 32
 """Offered generations of which is remembered what one device found, the latest ones."""
+MAX_FORMER = 8
+"""Keys that are remembered of one device beside the one that it signs with, the latest ones."""
 MAX_MEASURED = 32
 """Generations of which is remembered what the host found, the latest ones."""
 
@@ -68,6 +70,7 @@ class Device(OwnModel):
     Attributes:
         device_id: its id.
         fingerprint: of the key that it signs with.
+        former: of those that it signed with before.
         told: manifest of its last report on the remote.
         report: that report.
         seen: when the host first saw that report, by the host's clock.
@@ -79,6 +82,7 @@ class Device(OwnModel):
     schema_name: Annotated[Literal["edge-cmcl/device/1"], Field(alias="schema")] = DEVICE_SCHEMA
     device_id: DeviceId
     fingerprint: Fingerprint
+    former: Annotated[tuple[Fingerprint, ...], Field(max_length=MAX_FORMER)] = ()
     told: Digest
     report: Report
     seen: Timestamp

@@ -12,6 +12,7 @@ from edge_cmcl.bundle.layout import DAMAGED
 from edge_cmcl.bundle.trust import Trust
 from edge_cmcl.errors import IntegrityError, RefusedError, SignatureError
 from edge_cmcl.host.fleet.fleet import Fleet
+from edge_cmcl.host.fleet.speaking import own_keys
 from edge_cmcl.host.fleet.state import MAX_VERDICTS, Device
 from edge_cmcl.sync.attached import blob_reader
 from edge_cmcl.sync.remote import Remote
@@ -61,11 +62,6 @@ def _judged(fleet: Fleet, known: Device, tags: Sequence[str]) -> Iterator[str]:
         with suppress(*DAMAGED):
             if fleet.store.load_manifest(digest).generation.device_id != known.device_id:
                 yield digest
-
-
-def own_keys(fleet: Fleet, known: Device) -> Trust:
-    """Return the key that speaks for a device."""
-    return Trust(keys=tuple(each for each in fleet.ring.trust().keys if each.fingerprint == known.fingerprint))
 
 
 def judgement_of(remote: Remote, digest: str, device: str, trusted: Trust) -> Judgement | None:
