@@ -276,7 +276,7 @@ def _room(path: Path, board: Board) -> Iterator[Finding]:
         yield Finding("memory", FINE, f"{told}: an update fits")
 
 
-# In this order: to forget generations, gc first writes a list of those that stay.
+# In this order: nothing that was learned hangs on a recording.
 _ROOM_MADE = "delete old recordings or logs, then edge-cmcl gc"
 
 

@@ -1,19 +1,14 @@
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from installed import Device
-from kits import ROOT, build_changed_kit, build_kit, cannot_read_stores, next_version
+from kits import DEBS, SIZE, build_changed_kit, build_kit, cannot_read_stores, next_version
 from machine_bundle import Machine, make_small
 from roots import Root, make_root, missing
-
-SIZE = os.environ.get("EDGE_CMCL_DEPLOY", "")
-"""Of the tests that install: "" for none, "reduced" as in .ci/run, or "full"."""
-DEBS = ROOT / ".bench" / "debs"
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+SIZE = os.environ.get("EDGE_CMCL_DEPLOY", "")
+"""Of the tests that install: "" for none, "reduced" as in .ci/run, or "full"."""
+DEBS = ROOT / ".bench" / "debs"
 PARTS = ("edge_cmcl", "firmware_bridge", "deploy", "pyproject.toml", "README.md", "LICENSE")
 
 

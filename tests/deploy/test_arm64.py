@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DEBS
 from installed import Device
-from kits import build_kit
+from kits import DEBS, build_kit
 from machine_bundle import Machine, make_small
 from numpy.typing import NDArray
 from roots import emulation, make_root, missing

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 from boots import boot, make_booting_root, missing_container
-from conftest import DEBS
 from installed import Device
-from kits import ROOT, build_changed_kit, cannot_serve
+from kits import DEBS, ROOT, build_changed_kit, cannot_serve
 from machine_bundle import Machine
 
 INSTALL = """

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import SIZE
 from installed import Device, State
 from interruptions import Fork, forks, kill_after, kill_at, some
+from kits import SIZE
 from machine_bundle import Machine
 
 SEED = 20261126
