@@ -62,6 +62,7 @@ def test_only_windows_that_have_a_partner_are_remembered(store: Store, recorded:
         assert own.sketch.n == 40
 
 
+@pytest.mark.slow
 def test_a_recording_that_is_learned_twice_is_noticed(
     machine: Machine, store: Store, recorded: Windows, tmp_path: Path
 ) -> None:

@@ -31,6 +31,7 @@ def cli(run_cli: Cli, world: World, machine: Any) -> Cli:
     return run
 
 
+@pytest.mark.slow
 def test_the_loop_by_its_commands(cli: Cli, world: World) -> None:
     remote = f"file://{world.folder / 'remote'}"
     for name in LESSONS:

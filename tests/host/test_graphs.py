@@ -175,6 +175,7 @@ def test_graph_inputs_are_named_and_sized_as_devices_expect(exported: dict[str, 
     assert [isinstance(size, int) for size in acc] == [False, False, True]
 
 
+@pytest.mark.slow
 def test_exporting_twice_gives_the_same_bytes() -> None:
     assert step_graph.__wrapped__() == step_graph()
     assert universal_graph.__wrapped__() == universal_graph()

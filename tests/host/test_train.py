@@ -206,6 +206,7 @@ def epochs_saved(resume: Path) -> int:
         return len(json.loads(file.metadata["history"])["epochs"]) - 1
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_where_it_was_and_ends_the_same(
     conv_project: Path, tmp_path: Path, cli_env: dict[str, str]
 ) -> None:
