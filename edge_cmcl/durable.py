@@ -16,6 +16,9 @@ from typing import BinaryIO
 
 from edge_cmcl.errors import StorageError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of an `OSError` that say that there is no room."""
+
 _ADVICE = {
     errno.ENOSPC: "free some space on that file system; on a device: old recordings, edge-cmcl gc",
     errno.EDQUOT: "free some of the quota on that file system",

@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 from environments import EDGE_CMCL
 
+from edge_cmcl.bundle import Store
+from edge_cmcl.data import open_pairs
 from edge_cmcl.data.simulator import write_simulated
+from edge_cmcl.device.learner import update
+from edge_cmcl.device.store import install, open_store
 
 PROJECT = """
 name = "machine"
@@ -90,6 +94,15 @@ def make_machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
 def make_small_machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """Return the small machine of this test run (see `make_small`)."""
     return Machine(once(tmp_path_factory, "small-machine", make_small))
+
+
+def teach(machine: Machine, root: Path) -> Store:
+    """Return a new device store at `root` that has learned acoustic and the labels."""
+    install(machine.bundle, root, trust=machine.public_key)
+    store = open_store(root)
+    with open_pairs(machine.new) as pairs:
+        update(store, pairs, "acoustic", partners=["vibration", "text"])
+    return store
 
 
 def once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:

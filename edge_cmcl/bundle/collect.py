@@ -6,7 +6,6 @@ disk, too, and ends with its process. What is held is kept.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +17,7 @@ from edge_cmcl.bundle.documents import ATTACHMENT_TAG, Descriptor, Manifest, fro
 from edge_cmcl.bundle.layout import Layout, Loaded
 from edge_cmcl.bundle.store import Store
 from edge_cmcl.bundle.tags import GENERATION_TAG, free_tag
-from edge_cmcl.durable import storage_errors, sync_folder
+from edge_cmcl.durable import FULL, storage_errors, sync_folder
 from edge_cmcl.errors import StorageError
 
 _HEX = 64
@@ -85,7 +84,7 @@ def _move_tags(
         store.move_tags(entries, drop=drop)
     except StorageError as error:
         cause = error.__cause__
-        if not (isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT) and make_room()):
+        if not (isinstance(cause, OSError) and cause.errno in FULL and make_room()):
             raise
         store.move_tags(entries, drop=drop)
 

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from edge_cmcl.bundle.layout import DAMAGED
+from edge_cmcl.bundle.layout import DAMAGED, Loaded
 from edge_cmcl.bundle.store import Store
-from edge_cmcl.bundle.transfer import opened
 
 
-def mend(store: Store, source: Path) -> int:
-    """Write anew what is damaged or missing in `store` of the generation in the bundle `source`; return how many blobs.
+def mend(store: Store, loaded: Loaded) -> int:
+    """Write anew what is damaged or missing in `store` of the generation of a bundle; return how many blobs.
 
     No tag moves and nothing else changes, so that what grew from that generation works again, too.
 
     Args:
         store: its writer lock is held.
-        source: a bundle of one generation that the store has, or had.
+        loaded: a generation that the store has, or had, opened where it is whole.
 
     Raises:
-        ModelError: `source` is no bundle.
         DigestError, FormatError: it is damaged itself.
         StorageError: the file system refused.
     """
     mended = 0
-    with opened(source) as loaded:
-        for blob in (loaded.descriptor, loaded.manifest.config, *loaded.manifest.layers):
-            try:
-                store.verify(blob)
-            except DAMAGED:
-                store.put(loaded.layout.read(blob))
-                mended += 1
+    for blob in (loaded.descriptor, loaded.manifest.config, *loaded.manifest.layers):
+        try:
+            store.verify(blob)
+        except DAMAGED:
+            store.put(loaded.layout.read(blob))
+            mended += 1
     return mended

@@ -46,18 +46,15 @@ def benchmark(
             os.environ[name] = str(threads)
     from contextlib import ExitStack
 
-    from edge_cmcl.bundle import Layout
-    from edge_cmcl.bundle.transfer import opened
     from edge_cmcl.data import open_pairs
     from edge_cmcl.device.benchmark import benchmark as measure
+    from edge_cmcl.device.opening import open_generation
     from edge_cmcl.device.providers import check_known
-    from edge_cmcl.device.store import CURRENT
 
     check_known(providers or [])
     with ExitStack() as stack:
         told, warnings = stack.enter_context(progress()), stack.enter_context(warned())
-        ref = CURRENT if bundle.is_dir() and CURRENT in Layout(bundle).tags() else None
-        loaded = stack.enter_context(opened(bundle, ref))
+        loaded = stack.enter_context(open_generation(bundle))
         pairs = stack.enter_context(open_pairs(data)) if data else None
         found = measure(
             loaded, pairs=pairs, learn=learn, threads=threads, providers=providers, seconds=seconds, progress=told
@@ -114,15 +111,13 @@ def prebuild(
     json: Json = False,
 ) -> None:
     """Build TensorRT engines ahead, so that no window waits."""
-    from edge_cmcl.bundle import Layout
-    from edge_cmcl.bundle.transfer import opened
     from edge_cmcl.device.model import Model
+    from edge_cmcl.device.opening import open_generation
     from edge_cmcl.device.prebuild import prebuild as build
-    from edge_cmcl.device.store import CURRENT, open_store
+    from edge_cmcl.device.store import open_store
 
     place = target or open_store(store or default_store()).root
-    ref = CURRENT if place.is_dir() and CURRENT in Layout(place).tags() else None
-    with progress() as told, warned() as warnings, opened(place, ref) as loaded:
+    with progress() as told, warned() as warnings, open_generation(place) as loaded:
         found = build(Model(loaded), told)
     rows = [[each.modality, each.bytes / 1e6, each.seconds, "yes" if each.was_there else "no"] for each in found]
     text = (

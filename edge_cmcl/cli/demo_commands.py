@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from edge_cmcl.cli.console import show, table
+from edge_cmcl.cli.console import show, table, told
 from edge_cmcl.cli.options import Json, need_host
 
 app = typer.Typer()
@@ -27,17 +26,13 @@ def demo(
 
     from edge_cmcl.host.demo import Demo
 
-    print("the machine and its sensors are simulated; nothing here is measured on real hardware", file=sys.stderr)
+    told("the machine and its sensors are simulated; nothing here is measured on real hardware")
     if keep is not None:
-        result = Demo(keep, _say).run()
+        result = Demo(keep, told).run()
     else:
         with tempfile.TemporaryDirectory(prefix="edge-cmcl-demo-") as folder:
-            result = Demo(Path(folder), _say).run()
+            result = Demo(Path(folder), told).run()
     show(result, _describe(result, keep), json=json)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _look_around(kept: Path | None) -> str:

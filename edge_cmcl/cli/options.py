@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from edge_cmcl.cli.console import claim_stdout
+from edge_cmcl.homes import data_folder
 
 
 def _claim(wanted: bool) -> bool:
@@ -33,12 +34,12 @@ def default_store() -> Path:
     $XDG_DATA_HOME/edge-cmcl/store, with ~/.local/share for a variable that is unset, empty or not absolute
     (XDG Base Directory Specification 0.8).
     """
-    return _data_folder() / "store"
+    return data_folder() / "store"
 
 
 def default_fleet() -> Path:
     """Return where this user's fleet is when neither --fleet nor EDGE_CMCL_FLEET says so."""
-    return _data_folder() / "fleet"
+    return data_folder() / "fleet"
 
 
 def chosen_fleet() -> Path:
@@ -49,14 +50,7 @@ def chosen_fleet() -> Path:
 
 def host_keys() -> Path:
     """Return the folder of the key with which this user's exports are signed, and of those it took the place of."""
-    return _data_folder() / "keys"
-
-
-def _data_folder() -> Path:
-    data_home = Path(os.environ.get("XDG_DATA_HOME", ""))
-    if not data_home.is_absolute():
-        data_home = Path.home() / ".local" / "share"
-    return data_home / "edge-cmcl"
+    return data_folder() / "keys"
 
 
 def need_host() -> None:

@@ -66,6 +66,11 @@ def hold_out(
     return result
 
 
+def evenly(n: int, most: int) -> Rows:
+    """Return at most `most` of n rows, evenly spaced, the first and the last among them."""
+    return np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64))
+
+
 def training_rows(
     held_out: NDArray[np.bool_],
     *,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edge_cmcl.bundle import Store
 from edge_cmcl.data import Pairs, open_pairs, write_pairs
+from edge_cmcl.data.splits import evenly
 from edge_cmcl.device import advice
 from edge_cmcl.device.advice import MIN_PAIRS, Advice, Evidence, Findings, advise, too_little
 from edge_cmcl.device.attempt import Attempt, Request, attempt
@@ -191,7 +192,7 @@ def _excerpt(pairs: Pairs, plan: Plan, folder: Path) -> Pairs:
     if pairs.n <= MAX_ROWS:
         return pairs
     paired = np.flatnonzero(plan.paired)
-    rows = paired[np.unique(np.linspace(0, len(paired) - 1, MAX_ROWS).astype(np.int64))]
+    rows = paired[evenly(len(paired), MAX_ROWS)]
     sensors = [name for name in plan.members if name != TEXT]
     path = folder / "excerpt.safetensors"
     write_pairs(

@@ -29,7 +29,7 @@ from edge_cmcl.device.roofline import blas_seconds, encoder_products, operations
 from edge_cmcl.device.runtime import runtime_of
 from edge_cmcl.device.store import install, open_store
 from edge_cmcl.device.text import TEXT
-from edge_cmcl.device.training import BATCH_SIZE, Problem, train
+from edge_cmcl.device.training import BATCH_SIZE, random_problem, train
 from edge_cmcl.progress import Progress, silent
 from edge_cmcl.version import SOFTWARE
 
@@ -211,11 +211,8 @@ def _timed(call: Callable[[], object], seconds: float) -> tuple[PowerMeter, NDAr
 
 def _step(model: Model, seconds: float) -> dict[str, Any]:
     """Return the time of one training step, through the loop that trains on the device, and of its products alone."""
-    random, d = np.random.default_rng(0), model.generation.embedding_dim
-    base, inputs = (
-        [random.standard_normal((BATCH_SIZE, size), dtype=np.float32) for _ in range(2)] for size in (d, _DIRECTIONS)
-    )
-    problem, rows = Problem(base, inputs, np.arange(BATCH_SIZE)[None]), np.arange(BATCH_SIZE)
+    d, rows = model.generation.embedding_dim, np.arange(BATCH_SIZE)
+    problem = random_problem(BATCH_SIZE, d, _DIRECTIONS)
     # One step at a time: of a whole epoch, every preemption by others would be in the time.
     step = partial(train, model.step_session, problem, rows, lambda number, changes: True, epochs=1)
     _, times = _timed(step, seconds)

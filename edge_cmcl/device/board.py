@@ -37,7 +37,7 @@ class Board:
 def read_board(root: Path = Path("/")) -> Board:
     """Return what the files below `root` say of this machine."""
     memory = _memory(text_of(root / "proc/meminfo"))
-    total, limit = memory.get("MemTotal", 0), _group_limit(root)
+    total, limit = memory.get("MemTotal", 0), number_of(root / "sys/fs/cgroup/memory.max")
     free = memory.get("MemAvailable", 0)
     used = number_of(root / "sys/fs/cgroup/memory.current")
     if limit is not None and limit < total:
@@ -79,7 +79,3 @@ def _power_mode(root: Path) -> str:
 
 def _memory(text: str) -> dict[str, int]:
     return {name: 1024 * int(kilobytes) for name, kilobytes in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
-
-
-def _group_limit(root: Path) -> int | None:
-    return number_of(root / "sys/fs/cgroup/memory.max")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_cmcl.continual.metrics import classification, retrieval
 from edge_cmcl.data import Pairs
+from edge_cmcl.data.splits import evenly
 from edge_cmcl.device.encoders import BATCH
 from edge_cmcl.device.fits import check_fit
 from edge_cmcl.device.model import Model
@@ -128,4 +129,4 @@ def embed_all(
 
 def thinned(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return at most `MAX_GALLERY` of `rows`, evenly spaced."""
-    return rows if len(rows) <= MAX_GALLERY else rows[np.linspace(0, len(rows) - 1, MAX_GALLERY).astype(np.int64)]
+    return rows[evenly(len(rows), MAX_GALLERY)]

@@ -22,7 +22,7 @@ from edge_cmcl import tensors
 from edge_cmcl.bundle import Layout, ModalityRecord, State
 from edge_cmcl.bundle.store_files import HELD_OUT_FOLDER
 from edge_cmcl.data import Pairs
-from edge_cmcl.data.splits import training_rows
+from edge_cmcl.data.splits import evenly, training_rows
 from edge_cmcl.device.encode import OutputCache
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.plan import Plan, within
@@ -76,7 +76,7 @@ class HeldOut:
 
     def first(self, count: int) -> HeldOut:
         """Return at most `count` rows of it, evenly spaced."""
-        rows = np.unique(np.linspace(0, self.n - 1, min(count, self.n)).astype(np.int64))
+        rows = evenly(self.n, count)
         return HeldOut(
             origin=self.origin,
             members=self.members,

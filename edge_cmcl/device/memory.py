@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edge_cmcl.device.system_files import text_of
 from edge_cmcl.errors import PlatformError
 
 
@@ -15,14 +16,21 @@ def peak_memory_bytes() -> int:
 
     From `VmHWM` (proc(5)); where the system has no such line, from `getrusage`, which may count what started it, too.
     """
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        status = ""
-    for line in status.splitlines():
-        if line.startswith("VmHWM:"):
+    peak = _told_by_kernel("VmHWM")
+    return peak if peak is not None else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def resident_bytes() -> int:
+    """Return the resident size of this program now, 0 where the system has no such line as `VmRSS` (proc(5))."""
+    return _told_by_kernel("VmRSS") or 0
+
+
+def _told_by_kernel(name: str) -> int | None:
+    """Return a size that stands in /proc/self/status, in bytes."""
+    for line in text_of(Path("/proc/self/status")).splitlines():
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return None
 
 
 def reset_peak_memory() -> bool:

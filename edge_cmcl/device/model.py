@@ -20,9 +20,7 @@ from edge_cmcl.continual.origin import Origins
 from edge_cmcl.device.encoders import Encoder, GraphEncoder, UniversalEncoder, Windows
 from edge_cmcl.device.features import Statistics, standardise, unit
 from edge_cmcl.device.providers import (
-    CPU_PROVIDER,
     TENSORRT_PROVIDER,
-    Provider,
     ProviderWarning,
     check_loaded,
     engine_folder,
@@ -32,7 +30,7 @@ from edge_cmcl.device.providers import (
     shared_providers,
     usable,
 )
-from edge_cmcl.device.sessions import open_session
+from edge_cmcl.device.sessions import CPU_PROVIDER, Provider, open_session
 from edge_cmcl.device.text import TEXT, label_features
 from edge_cmcl.durable import make_folder
 from edge_cmcl.errors import ModelError

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from edge_cmcl.bundle import Layout
+from edge_cmcl.bundle import Layout, Loaded
 from edge_cmcl.bundle.contents import check_digests
 from edge_cmcl.bundle.layout import DAMAGED
 from edge_cmcl.bundle.transfer import opened
@@ -71,6 +71,10 @@ def open_target(path: Path, open_run: Callable[[Path], AbstractContextManager[Mo
         with open_run(path) as model:
             yield model
         return
-    ref = CURRENT if path.is_dir() and CURRENT in Layout(path).tags() else None
-    with opened(path, ref) as loaded:
+    with open_generation(path) as loaded:
         yield Model(loaded)
+
+
+def open_generation(path: Path) -> AbstractContextManager[Loaded]:
+    """Open the generation at `path`, the one in use of a store or a bundle's only one; see `transfer.opened`."""
+    return opened(path, CURRENT if path.is_dir() and CURRENT in Layout(path).tags() else None)

@@ -6,7 +6,6 @@ onnxruntime's documentation of its CUDA and TensorRT execution providers.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,16 +16,15 @@ import onnxruntime as ort
 from edge_cmcl.bundle import ModalityRecord
 from edge_cmcl.device.encoders import BATCH
 from edge_cmcl.device.runtime import CPU, CUDA, FP16, INT8, TENSORRT, runtime_of
+from edge_cmcl.device.sessions import CPU_PROVIDER, Provider
 from edge_cmcl.errors import EdgeCmclWarning, PlatformError, UsageError
+from edge_cmcl.homes import cache_folder
 
-CPU_PROVIDER: Final = "CPUExecutionProvider"
 CUDA_PROVIDER: Final = "CUDAExecutionProvider"
 TENSORRT_PROVIDER: Final = "TensorrtExecutionProvider"
 
 OF_TARGET = {CPU: CPU_PROVIDER, CUDA: CUDA_PROVIDER, TENSORRT: TENSORRT_PROVIDER}
 """The provider that a target is named for."""
-
-Provider = str | tuple[str, dict[str, str]]
 
 _CUDA: Provider = (CUDA_PROVIDER, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})
 """TF32 moves embeddings by 3e-5 instead of 6e-8 (measured, README); an exhaustive search would begin anew with every
@@ -82,9 +80,7 @@ def nominal_samples(record: ModalityRecord) -> int:
 
 def engine_folder(digest: str) -> Path:
     """Return where TensorRT keeps the engine of the graph `digest`: $XDG_CACHE_HOME/edge-cmcl/tensorrt/HEX."""
-    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    cache = home if home.is_absolute() else Path.home() / ".cache"
-    return cache / "edge-cmcl" / "tensorrt" / digest.removeprefix("sha256:")[:32]
+    return cache_folder() / "tensorrt" / digest.removeprefix("sha256:")[:32]
 
 
 def is_built(digest: str) -> bool:

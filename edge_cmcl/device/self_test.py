@@ -18,7 +18,7 @@ from edge_cmcl.device.encoders import NO_BLOB, UniversalEncoder
 from edge_cmcl.device.golden import TOLERANCES, golden_windows, make_golden
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.runtime import runtime_of
-from edge_cmcl.device.training import Problem, train
+from edge_cmcl.device.training import random_problem, train
 from edge_cmcl.device.universal import WIDTH_UNIT
 from edge_cmcl.errors import EdgeCmclError, IntegrityError, ParityError, PlatformError, RefusedError
 
@@ -60,9 +60,8 @@ def _run_universal(model: Model) -> None:
 
 
 def _run_step(model: Model) -> None:
-    random, d = np.random.default_rng(0), model.generation.embedding_dim
-    base, inputs = ([random.standard_normal((_ROWS, size), np.float32) for _ in "ab"] for size in (d, _DIRECTIONS))
-    problem = Problem(base, inputs, np.arange(_ROWS)[None])
+    d = model.generation.embedding_dim
+    problem = random_problem(_ROWS, d, _DIRECTIONS)
     changes, _ = train(model.step_session, problem, np.arange(_ROWS), lambda epoch, changes: True, epochs=1)
     _check_answer("the training step", changes, (2, d, _DIRECTIONS))
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import onnxruntime as ort
 
 from edge_cmcl.errors import ModelError
 
-CPU = ("CPUExecutionProvider",)
+CPU_PROVIDER: Final = "CPUExecutionProvider"
+CPU = (CPU_PROVIDER,)
+
+Provider = str | tuple[str, dict[str, str]]
+"""An execution provider's name, alone or with its options."""
 
 
 def open_session(
-    graph: bytes, name: str, *, threads: int = 0, providers: Sequence[str | tuple[str, dict[str, str]]] = CPU
+    graph: bytes, name: str, *, threads: int = 0, providers: Sequence[Provider] = CPU
 ) -> ort.InferenceSession:
     """Open `graph`, the bytes of one ONNX file.
 

@@ -8,8 +8,8 @@ from typing import Any
 from edge_cmcl.bundle import State, Store
 from edge_cmcl.device.model import Model
 from edge_cmcl.device.outbox import unsent
-from edge_cmcl.device.providers import CPU_PROVIDER
 from edge_cmcl.device.runtime import CPU, runtime_of
+from edge_cmcl.device.sessions import CPU_PROVIDER
 from edge_cmcl.device.signing import keyring, signed_by
 from edge_cmcl.device.starting import current_model
 from edge_cmcl.device.store import store_bytes

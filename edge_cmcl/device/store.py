@@ -183,7 +183,7 @@ def _mended(store: Store, source: Path, current: Loaded) -> int:
 
     with opened(source) as bundle:
         ours = bundle.digest in {current.base, *(each.digest for each in generations(store))}
-    return mend(store, source) if ours else 0
+        return mend(store, bundle) if ours else 0
 
 
 def _tags(store: Store, bundle: Loaded, current: Loaded | None) -> dict[str, Descriptor]:

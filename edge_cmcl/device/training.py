@@ -44,6 +44,15 @@ class Problem:
         return max(int(inputs.shape[1]) for inputs in self.inputs)
 
 
+def random_problem(rows: int, dimensions: int, directions: int) -> Problem:
+    """Return a problem of two modalities whose numbers mean nothing: to run the step graph, and to time it."""
+    random = np.random.default_rng(0)
+    base, inputs = (
+        [random.standard_normal((rows, size), np.float32) for _ in range(2)] for size in (dimensions, directions)
+    )
+    return Problem(base, inputs, np.arange(rows)[None])
+
+
 def no_change(problem: Problem) -> Array:
     """Return M = 0 for every modality, (1 + S, d, k) float32."""
     return np.zeros((len(problem.base), problem.base[0].shape[1], problem.directions), np.float32)

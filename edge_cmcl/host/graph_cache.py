@@ -7,13 +7,13 @@ not match its name is not used.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, update_wrapper
 from importlib.metadata import version
 from pathlib import Path
 
+from edge_cmcl import homes
 from edge_cmcl.durable import make_folder, write_bytes
 from edge_cmcl.errors import StorageError
 from edge_cmcl.version import SOFTWARE
@@ -42,9 +42,8 @@ def kept(make: Callable[[], bytes]) -> Callable[[], bytes]:
 
 
 def cache_folder() -> Path:
-    """Return $XDG_CACHE_HOME/edge-cmcl/graphs, with ~/.cache where that is unset, empty or not absolute."""
-    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (home if home.is_absolute() else Path.home() / ".cache") / "edge-cmcl" / "graphs"
+    """Return where this user's graphs are kept."""
+    return homes.cache_folder() / "graphs"
 
 
 def _key() -> str:

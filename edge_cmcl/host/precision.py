@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_cmcl.device.features import RunningStatistics, standardise
+from edge_cmcl.data.splits import evenly
+from edge_cmcl.device.features import standardise
 from edge_cmcl.device.runtime import CPU, FP32, PRECISIONS, TARGETS
 from edge_cmcl.device.text import TEXT
 from edge_cmcl.errors import ModelError, ParityError, ProjectError, UsageError
 from edge_cmcl.host.adapters import Choice
 from edge_cmcl.host.base_data import PairData, load_pairs
-from edge_cmcl.host.base_fit import fit_base, fitted_rows
+from edge_cmcl.host.base_fit import fit_base, fitted_rows, statistics_of_rows
 from edge_cmcl.host.calibration import KEY as CALIBRATION
 from edge_cmcl.host.encoding import RawOutputs, TorchEncoder, frozen_encoders
 from edge_cmcl.host.prepared import Prepared, prepared
@@ -235,8 +236,7 @@ def _windows(pairs: Sequence[PairData], name: str) -> Array:
         if name in pair.modalities:
             side = pair.modalities.index(name)
             rows = fitted_rows(pair)
-            rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), CALIBRATION_WINDOWS)).astype(np.int64)]
-            return _read(pair, side, rows)
+            return _read(pair, side, rows[evenly(len(rows), CALIBRATION_WINDOWS)])
     raise ModelError(f"no pair has {name}", expected="a trained sensor", got=name)
 
 
@@ -268,11 +268,6 @@ def _cosines(run: Run, precisions: Mapping[str, str], pairs: Sequence[PairData],
         rows = pair.validation[:CALIBRATION_WINDOWS]
         before, after = exact[name](_read(pair, side, rows)), raw.outputs(pair, side)[rows]
         n = min(len(before), len(after))
-        found[name] = float((_standard(before[:n]) * _standard(after[:n])).sum(axis=1).mean())
+        ours, theirs = (standardise(raws, statistics_of_rows(name, raws)) for raws in (before[:n], after[:n]))
+        found[name] = float((ours * theirs).sum(axis=1).mean())
     return found
-
-
-def _standard(outputs: Array) -> Array:
-    running = RunningStatistics(outputs.shape[1])
-    running.update(outputs)
-    return standardise(outputs, running.statistics())

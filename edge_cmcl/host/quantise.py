@@ -32,6 +32,7 @@ from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from edge_cmcl.data.splits import evenly
 from edge_cmcl.device.runtime import FP16, FP32, INT8_DYNAMIC
 from edge_cmcl.errors import ModelError
 from edge_cmcl.host.baking import POOL
@@ -115,7 +116,7 @@ class _Windows(CalibrationDataReader):  # type: ignore[misc]
     """Real windows, spread evenly over what there is, in small batches."""
 
     def __init__(self, windows: Array) -> None:
-        chosen = np.linspace(0, len(windows) - 1, min(len(windows), CALIBRATION_WINDOWS)).astype(np.int64)
+        chosen = evenly(len(windows), CALIBRATION_WINDOWS)
         whole = len(chosen) - len(chosen) % _CALIBRATION_BATCH or len(chosen)  # histograms take batches of one size
         self._batches = iter(np.split(windows[chosen[:whole]], range(_CALIBRATION_BATCH, whole, _CALIBRATION_BATCH)))
 

@@ -19,13 +19,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_cmcl.device import exposition
+from edge_cmcl.device.memory import resident_bytes
 from edge_cmcl.device.status import status
 from edge_cmcl.device.store import open_store
 from edge_cmcl.errors import EdgeCmclError
 from edge_cmcl.service import openapi
 from edge_cmcl.service.bodies import BINARY, JSON, kind_of, largest, read_body, size_of
 from edge_cmcl.service.current import Current
-from edge_cmcl.service.figures import Figures, resident_bytes
+from edge_cmcl.service.figures import Figures
 from edge_cmcl.service.gate import Gate
 from edge_cmcl.service.problems import Problem, answer_problem
 from edge_cmcl.service.questions import QUESTIONS, Asked, Question, check_parameters

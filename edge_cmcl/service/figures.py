@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from edge_cmcl.device.exposition import Sample, exposition
 
@@ -63,11 +62,3 @@ class Figures:
                 yield f'{name}_bucket{{path="{path}",le="{bound}"}} {total}'
             yield f'{name}_sum{{path="{path}"}} {self._seconds[path]!r}'
             yield f'{name}_count{{path="{path}"}} {total}'
-
-
-def resident_bytes() -> int:
-    """Return how much memory this process has, as the kernel says."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) << 10
-    return 0

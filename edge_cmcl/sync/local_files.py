@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from edge_cmcl.bundle.reading import open_regular
-from edge_cmcl.durable import sync_folder
+from edge_cmcl.durable import FULL, sync_folder
 from edge_cmcl.errors import EdgeCmclError, RemoteError, StorageError
 from edge_cmcl.sync.address import Address
 from edge_cmcl.sync.files import Files, Sink
 from edge_cmcl.sync.settings import LinkSettings
 
 _PIECE_BYTES = 1 << 18
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR)
 
@@ -159,7 +158,7 @@ class LocalFiles(Files):
             yield
         except OSError as error:
             reason = error.strerror or str(error)
-            if error.errno in _FULL:
+            if error.errno in FULL:
                 hint = "free space there; the same command goes on where this one stopped"
                 raise RemoteError(f"{self._name} is full", expected="space", got=reason, hint=hint) from error
             hint = "give this user permission to write there" if error.errno in _DENIED else "is it still mounted?"

@@ -4,11 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from machine_bundle import Machine, make_machine
+from machine_bundle import Machine, make_machine, teach
 
 from edge_cmcl.bundle import Store
-from edge_cmcl.data import open_pairs
-from edge_cmcl.device.learner import update
 from edge_cmcl.device.store import install, open_store
 
 
@@ -27,12 +25,7 @@ def store(machine: Machine, tmp_path: Path) -> Store:
 @pytest.fixture(scope="session")
 def taught(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A device store that has learned acoustic and the labels; read only."""
-    root = tmp_path_factory.mktemp("taught") / "store"
-    install(machine.bundle, root, trust=machine.public_key)
-    store = open_store(root)
-    with open_pairs(machine.new) as pairs:
-        update(store, pairs, "acoustic", partners=["vibration", "text"])
-    return store
+    return teach(machine, tmp_path_factory.mktemp("taught") / "store")
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine_bundle import Machine, make_machine
 from test_starting import damage
 
 from edge_cmcl.bundle import Store
@@ -22,18 +21,12 @@ from edge_cmcl.device.generations import rollback
 from edge_cmcl.device.providers import ProviderWarning
 from edge_cmcl.device.settings import settings
 from edge_cmcl.device.starting import confirm
-from edge_cmcl.device.store import install
-
-
-@pytest.fixture(scope="session")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    return make_machine(tmp_path_factory)
 
 
 @pytest.fixture
-def store(machine: Machine, tmp_path: Path) -> Path:
-    install(machine.bundle, tmp_path / "store", trust=machine.public_key)
-    return tmp_path / "store"
+def store(store: Store) -> Path:
+    """The folder of the store."""
+    return store.root
 
 
 def system(root: Path, **files: str) -> Path:

@@ -6,14 +6,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from machine_bundle import Machine, make_small_machine
+from machine_bundle import Machine, make_small_machine, teach
 from running_service import RunningService, start
 
 from edge_cmcl.bundle import Store
-from edge_cmcl.data import open_pairs
-from edge_cmcl.device.learner import update
 from edge_cmcl.device.starting import confirm
-from edge_cmcl.device.store import install, open_store
+from edge_cmcl.device.store import open_store
 
 
 @pytest.fixture(scope="session")
@@ -24,11 +22,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
 @pytest.fixture(scope="session")
 def taught(machine: Machine, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A device store that has learned acoustic and the labels, and confirmed that; read only."""
-    root = tmp_path_factory.mktemp("taught") / "store"
-    install(machine.bundle, root, trust=machine.public_key)
-    store = open_store(root)
-    with open_pairs(machine.new) as pairs:
-        update(store, pairs, "acoustic", partners=["vibration", "text"])
+    store = teach(machine, tmp_path_factory.mktemp("taught") / "store")
     confirm(store)
     return store
 

@@ -146,13 +146,14 @@ def _device(fleet: Fleet, remote: Remote, name: str, tags: Sequence[str], wanted
         else:
             pulled.unchanged += 1
         return
-    signed, name_of = read_signed(blob_reader(remote), entry, REPORT, f"the report of {name}"), f"the report of {name}"
-    signers = signers_of(signed.envelope, {**fleet.ring.trust().public(), **signed.keys}, name_of)
+    what = f"the report of {name}"
+    signed = read_signed(blob_reader(remote), entry, REPORT, what)
+    signers = signers_of(signed.envelope, {**fleet.ring.trust().public(), **signed.keys}, what)
     trusted = speaking(fleet, name, known, signed, signers, wanted)
     if trusted is None:
         _stranger(fleet, name, signers, pulled)
         return
-    report, fingerprint = attested(Report, blob_reader(remote), entry, trusted, timestamp(), f"the report of {name}")
+    report, fingerprint = attested(Report, blob_reader(remote), entry, trusted, timestamp(), what)
     if report.device_id != name:
         raise SignatureError(
             f"the report of {name} is another device's",
