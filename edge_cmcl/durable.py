@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -40,11 +40,15 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, private: bool = False, flush_folder: bool = True) -> Iterator[BinaryIO]:
     """Yield a file that takes the place of `path`, whole and on disk, when the block ends without an error.
 
-    On an error, Ctrl-C included, the temporary file is removed and `path` stays as it was. A `private` file has mode
-    0600 from its first byte on; another one has what the umask allows.
+    On an error, Ctrl-C included, the temporary file is removed and `path` stays as it was.
+
+    Args:
+        path: where the file goes.
+        private: mode 0600 from its first byte on, instead of what the umask allows.
+        flush_folder: False for a caller that calls `sync_folder` itself, once for several files.
 
     Raises:
         StorageError: the file system refused.
@@ -62,7 +66,8 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
                 os.fchmod(file.fileno(), 0o600 if private else 0o666 & ~_umask())
         with storage_errors(path):
             temporary.replace(path)
-            sync_folder(path.parent)
+            if flush_folder:
+                sync_folder(path.parent)
     except OSError as error:
         _remove(temporary)
         with storage_errors(path):
@@ -76,6 +81,19 @@ def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write `data` to `path` durably, replacing what was there (see `replacing`)."""
     with replacing(path, private=private) as file:
         file.write(data)
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write several files of one folder durably: all are with the kernel before the first one is flushed.
+
+    Raises:
+        StorageError: the file system refused; some may have been written.
+    """
+    with ExitStack() as stack:
+        for name, data in files.items():
+            stack.enter_context(replacing(folder / name, flush_folder=False)).write(data)
+    with storage_errors(folder):
+        sync_folder(folder)
 
 
 def make_folder(path: Path) -> None:

@@ -48,7 +48,7 @@ def make_labels() -> LabelFeatures:
 
 def sensor(store: Store, name: str, universal: str, seed: int) -> ModalityRecord:
     """Store what one sensor needs and return its record."""
-    adapter = store.put(adapter_to_bytes(make_adapter(seed)))
+    adapter = store.put_in_parts(adapter_to_bytes(make_adapter(seed)))
     return ModalityRecord(
         kind="series",
         channels=3,
@@ -60,23 +60,23 @@ def sensor(store: Store, name: str, universal: str, seed: int) -> ModalityRecord
         encoder_blob=universal,
         width=WIDTH,
         adapter_blob=adapter,
-        origins=(store.put(sketch_to_bytes(make_origin(name, adapter))),),
-        golden_blob=store.put(golden_to_bytes(make_golden())),
+        origins=(store.put_in_parts(sketch_to_bytes(make_origin(name, adapter))),),
+        golden_blob=store.put_in_parts(golden_to_bytes(make_golden())),
         calibration={"drift_threshold": 0.25},
     )
 
 
 def base_generation(store: Store) -> Generation:
     """Store the blobs of a host's export and return its generation."""
-    universal, step = store.put(b"universal encoder graph"), store.put(b"step graph")
-    adapter = store.put(adapter_to_bytes(make_adapter(9, 1024, text=True)))
+    universal, step = store.put_in_parts(b"universal encoder graph"), store.put_in_parts(b"step graph")
+    adapter = store.put_in_parts(adapter_to_bytes(make_adapter(9, 1024, text=True)))
     text = ModalityRecord(
         kind="text",
         encoder="text",
         width=1024,
         adapter_blob=adapter,
-        origins=(store.put(sketch_to_bytes(make_origin("text", adapter, width=1024))),),
-        label_blob=store.put(labels_to_bytes(make_labels())),
+        origins=(store.put_in_parts(sketch_to_bytes(make_origin("text", adapter, width=1024))),),
+        label_blob=store.put_in_parts(labels_to_bytes(make_labels())),
     )
     return Generation(
         name="machine",
@@ -103,8 +103,8 @@ def updated_generation(store: Store, parent: str, seed: int = 11) -> Generation:
     loaded = store.load(parent)
     old = loaded.generation
     acc = old.modalities["acc"]
-    learned = store.put(adapter_to_bytes(make_adapter(seed)))
-    new = store.put(sketch_to_bytes(make_origin("acc", learned, name=f"step-{seed}")))
+    learned = store.put_in_parts(adapter_to_bytes(make_adapter(seed)))
+    new = store.put_in_parts(sketch_to_bytes(make_origin("acc", learned, name=f"step-{seed}")))
     references = tuple(sorted({acc.adapter_blob, *acc.references}))
     moved = {"adapter_blob": learned, "origins": (*acc.origins, new), "references": references}
     return old.model_copy(

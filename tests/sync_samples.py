@@ -26,18 +26,20 @@ def blob_of(data: bytes) -> Descriptor:
     return Descriptor(media_type="application/octet-stream", digest=digest, size=len(data))
 
 
-def large_update(store: Store, share: float = 1.0, seed: int = 77) -> Loaded:
+def large_update(store: Store, share: float = 1.0, seed: int = 77, *, whole: bool = False) -> Loaded:
     """Commit an update of "current" as "large" whose new blobs, random bytes, are as large as real ones.
 
     Args:
         store: made by `make_store`.
         share: of the real sizes.
         seed: of what else the update holds.
+        whole: do not cut its blobs into parts.
     """
     with store.writer():
         generation = updated_generation(store, "current", seed=seed)
         acc = generation.modalities["acc"]
-        adapter, sketch = (store.put(os.urandom(int(share * size))) for size in (ADAPTER_BYTES, SKETCH_BYTES))
+        put = store.put if whole else store.put_in_parts
+        adapter, sketch = (put(os.urandom(int(share * size))) for size in (ADAPTER_BYTES, SKETCH_BYTES))
         acc = acc.model_copy(update={"adapter_blob": adapter, "origins": (*acc.origins[:-1], sketch)})
         modalities = {**generation.modalities, "acc": acc}
         return store.load(store.commit(generation.model_copy(update={"modalities": modalities}), ["large"]))

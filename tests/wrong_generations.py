@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from edge_cmcl.bundle import Generation, Loaded, Store
+from edge_cmcl.bundle.layout import DAMAGED
 from edge_cmcl.bundle.payloads import Golden, golden_from_bytes, golden_to_bytes
 from edge_cmcl.device.store import CURRENT
 from edge_cmcl.device.trial import begun
@@ -16,7 +19,7 @@ def commit_wrong(store: Store) -> str:
         parent = store.load(CURRENT)
         old = parent.generation
         record = old.modalities["vibration"]
-        golden = golden_from_bytes(store.read(parent.layer(str(record.golden_blob))))
+        golden = golden_from_bytes(parent.read(str(record.golden_blob)))
         wrong = {"embeddings": np.ascontiguousarray(-golden.outputs["embeddings"])}
         blob = store.put(golden_to_bytes(Golden(golden.inputs, wrong)))
         changed = {**old.modalities, "vibration": record.model_copy(update={"golden_blob": blob})}
@@ -29,7 +32,15 @@ def commit_wrong(store: Store) -> str:
         return store.commit(new, [CURRENT, f"generation-{new.counter}-wrong"], accept)
 
 
+def file_of(store: Store, digest: str) -> Path:
+    """Return the file of a blob or manifest; of a blob in parts, that of the last one."""
+    for loaded in store.lineage(store.tags().values(), past=DAMAGED):
+        if digest in loaded.blobs:
+            return store.blob_path(loaded.blobs[digest][-1].digest)
+    return store.blob_path(digest)
+
+
 def damage(store: Store, digest: str) -> None:
-    """Change the last byte of a blob."""
-    path = store.blob_path(digest)
+    """Change the last byte of a blob or manifest."""
+    path = file_of(store, digest)
     path.write_bytes(path.read_bytes()[:-1] + b"?")

@@ -134,8 +134,8 @@ def check_digests(loaded: Loaded) -> None:
     Raises:
         DigestError: one is missing or damaged.
     """
-    for layer in loaded.manifest.layers:
-        loaded.layout.verify(layer)
+    for digest in loaded.blobs:
+        loaded.verify(digest)
 
 
 def check_contents(loaded: Loaded) -> None:
@@ -163,7 +163,7 @@ def _adapter(loaded: Loaded, modality: str, record: ModalityRecord, digest: str)
 
 def _read(loaded: Loaded, digest: str, most: int, name: str) -> bytes:
     """Return a payload whose tensors take at most `most` bytes by what the document says: a larger one is not read."""
-    size, limit = loaded.layer(digest).size, most + limits.MAX_TENSOR_HEADER_BYTES + 8
+    size, limit = loaded.blob_size(digest), most + limits.MAX_TENSOR_HEADER_BYTES + 8
     if size > limit:
         raise FormatError(f"{name} is too large", expected=f"at most {limit} bytes", got=f"{size} bytes")
     return loaded.read(digest)

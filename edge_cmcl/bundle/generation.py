@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Annotated, Final, Literal
 
@@ -23,7 +23,16 @@ from edge_cmcl.bundle.documents import (
     from_json,
     to_json,
 )
-from edge_cmcl.bundle.media_types import BUNDLE, GENERATION, MODALITY_ANNOTATION, ROLE_ANNOTATION, ROLES
+from edge_cmcl.bundle.media_types import (
+    BUNDLE,
+    GENERATION,
+    MODALITY_ANNOTATION,
+    PART_ANNOTATION,
+    ROLE_ANNOTATION,
+    ROLES,
+)
+from edge_cmcl.bundle.parts import by_blob, part_of, part_type
+from edge_cmcl.bundle.reading import check_size
 from edge_cmcl.errors import FormatError
 
 SCHEMA: Final = "edge-cmcl/generation/1"
@@ -204,21 +213,29 @@ class Generation(OwnModel):
         return kinds
 
 
-def layers_of(generation: Generation, sizes: dict[str, int]) -> tuple[Descriptor, ...]:
-    """Return the layers of the manifest of `generation`; `sizes` has the bytes of each blob by digest.
+def layers_of(generation: Generation, pieces: Mapping[str, Sequence[tuple[str, int]]]) -> tuple[Descriptor, ...]:
+    """Return the layers of the manifest of `generation`.
+
+    Args:
+        generation: its document.
+        pieces: digest and bytes of what each blob consists of, by the blob's digest: of itself, or of its parts.
 
     Raises:
         FormatError: there are more than a manifest may have, or one blob is used as two kinds of things.
     """
     media_types = generation.media_types()
-    layers: dict[str, Descriptor] = {}
+    blobs: dict[str, list[Descriptor]] = {}
     for role, modality, digest in generation.blobs():
         annotations = {ROLE_ANNOTATION: role} | ({MODALITY_ANNOTATION: modality} if modality else {})
-        layer = Descriptor(media_type=media_types[digest], digest=digest, size=sizes[digest], annotations=annotations)
-        layers.setdefault(digest, layer)
+        kind = media_types[digest]
+        if [piece for piece, _ in pieces[digest]] != [digest]:
+            kind, annotations = part_type(kind), annotations | {PART_ANNOTATION: digest}
+        made = [Descriptor(media_type=kind, digest=d, size=size, annotations=annotations) for d, size in pieces[digest]]
+        blobs.setdefault(digest, made)
+    layers = tuple(layer for made in blobs.values() for layer in made)
     if len(layers) > limits.MAX_LAYERS:
         raise FormatError("too many blobs for a bundle", expected=f"at most {limits.MAX_LAYERS}", got=str(len(layers)))
-    return tuple(layers.values())
+    return layers
 
 
 def generation_from_json(data: bytes, name: str) -> Generation:
@@ -249,16 +266,21 @@ def generation_from_json(data: bytes, name: str) -> Generation:
 def check_manifest(manifest: Manifest, generation: Generation, name: str) -> None:
     """Check that the layers of `manifest` are the blobs of `generation`: all of them, once each, and no other.
 
+    What is in parts is only whole once it was read: no digest of the manifest says what the parts are together.
+
     Raises:
         FormatError: they are not.
     """
     wanted = generation.media_types()
-    found = {layer.digest: layer.media_type for layer in manifest.layers}
+    blobs = by_blob(manifest.layers)
+    found = {digest: _kind(layers, wanted.get(digest, "")) for digest, layers in blobs.items()}
     if manifest.artifact_type != BUNDLE or manifest.config.media_type != GENERATION:
         got = f"{manifest.artifact_type} with a config of {manifest.config.media_type}"
         raise FormatError(f"{name} is not a bundle", expected=f"{BUNDLE} with {GENERATION}", got=got)
-    if len(found) != len(manifest.layers):
-        raise FormatError(f"{name} lists a layer twice", expected=f"{len(found)} layers", got=f"{len(manifest.layers)}")
+    for digest, layers in blobs.items():
+        if sum(not part_of(layer) for layer in layers) > 1:
+            raise FormatError(f"{name} lists a layer twice", expected="each blob once", got=digest)
+        check_size(sum(layer.size for layer in layers))
     if found != wanted:
         wrong = sorted(digest for digest in found.keys() | wanted.keys() if found.get(digest) != wanted.get(digest))
         raise FormatError(
@@ -266,6 +288,15 @@ def check_manifest(manifest: Manifest, generation: Generation, name: str) -> Non
             expected=", ".join(f"{digest[:19]} as {wanted.get(digest, 'nothing')}" for digest in wrong[:3]),
             got=", ".join(f"{digest[:19]} as {found.get(digest, 'nothing')}" for digest in wrong[:3]),
         )
+
+
+def _kind(layers: Sequence[Descriptor], wanted: str) -> str:
+    """Return the media type of the blob that is in `layers`: `wanted`, where all of them are parts of such a blob."""
+    kinds = {layer.media_type for layer in layers}
+    if not any(part_of(layer) for layer in layers):
+        return kinds.pop()
+    right = wanted and kinds == {part_type(wanted)} and all(part_of(layer) for layer in layers)
+    return wanted if right else " and ".join(sorted(kinds))
 
 
 def timestamp() -> str:

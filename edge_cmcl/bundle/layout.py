@@ -5,11 +5,13 @@ A device's store and an exported bundle are both such layouts, so `evaluate` and
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from edge_cmcl.bundle import limits
@@ -17,7 +19,8 @@ from edge_cmcl.bundle.canonical import parse
 from edge_cmcl.bundle.documents import ATTACHMENT_TAG, Descriptor, Index, Manifest, from_json, index_from_json
 from edge_cmcl.bundle.generation import Generation, check_manifest, generation_from_json
 from edge_cmcl.bundle.media_types import BUNDLE, OCI_MANIFEST
-from edge_cmcl.bundle.reading import missing_blob, open_regular, read_file, verified_chunks
+from edge_cmcl.bundle.parts import by_blob
+from edge_cmcl.bundle.reading import damaged_blob, missing_blob, open_regular, read_file, verified_chunks
 from edge_cmcl.errors import EdgeCmclError, FormatError, IntegrityError, ModelError, StorageError
 
 LAYOUT_FILE = "oci-layout"
@@ -58,20 +61,49 @@ class Loaded:
         """The descriptor of the manifest, as an index lists it."""
         return Descriptor(media_type=OCI_MANIFEST, digest=self.digest, size=self.size, artifact_type=BUNDLE)
 
-    def layer(self, digest: str) -> Descriptor:
-        """Return the descriptor of the blob `digest`.
+    @cached_property
+    def blobs(self) -> dict[str, tuple[Descriptor, ...]]:
+        """What each blob consists of, by its digest: its one layer, or its parts in order (FORMAT.md, "Parts")."""
+        return by_blob(self.manifest.layers)
+
+    def layers(self, digest: str) -> tuple[Descriptor, ...]:
+        """Return the layers that are the blob `digest`.
 
         Raises:
             FormatError: this generation has no such blob.
         """
-        for layer in self.manifest.layers:
-            if layer.digest == digest:
-                return layer
-        raise FormatError(f"generation {self.digest[:19]} has no blob {digest[:80]}")
+        if digest not in self.blobs:
+            raise FormatError(f"generation {self.digest[:19]} has no blob {digest[:80]}")
+        return self.blobs[digest]
+
+    def blob_size(self, digest: str) -> int:
+        """Return the bytes of the blob `digest`; raises as `layers`."""
+        return sum(layer.size for layer in self.layers(digest))
 
     def read(self, digest: str) -> bytes:
-        """Return the bytes of the blob `digest`, verified (`Layout.read`)."""
-        return self.layout.read(self.layer(digest))
+        """Return the bytes of the blob `digest`, verified.
+
+        Raises:
+            FormatError: as `layers`.
+            DigestError: a layer is missing or damaged, or its parts together are another blob.
+            StorageError: the file system could not read it.
+        """
+        return b"".join(self._chunks(digest))
+
+    def verify(self, digest: str) -> None:
+        """Check the blob `digest` in bounded memory; raises as `read` does."""
+        for _ in self._chunks(digest):
+            pass
+
+    def _chunks(self, digest: str) -> Iterator[bytes]:
+        whole = hashlib.sha256()
+        for layer in self.layers(digest):
+            with self.layout.chunks(layer) as chunks:
+                for chunk in chunks:
+                    whole.update(chunk)
+                    yield chunk
+        if f"sha256:{whole.hexdigest()}" != digest:
+            raise damaged_blob(self.layout.name, digest, digest, f"sha256:{whole.hexdigest()}")
 
 
 class Layout:

@@ -46,7 +46,8 @@ MAX_INTEGER = 2**53 - 1
 MAX_FREE_BYTES = 256 * 1024
 """One free JSON object (metrics, calibration) as canonical JSON."""
 
-MAX_LAYERS = 4096
+MAX_LAYERS = 12288
+"""Of a manifest, parts counted one by one: what its 4 MiB have room for."""
 MAX_INDEX_ENTRIES = 4096
 MAX_ANNOTATIONS = 64
 MAX_PARENTS = 128

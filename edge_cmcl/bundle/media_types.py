@@ -50,5 +50,7 @@ ROLES = {
 TAG_ANNOTATION = "org.opencontainers.image.ref.name"
 ROLE_ANNOTATION = "vnd.edge-cmcl.role"
 MODALITY_ANNOTATION = "vnd.edge-cmcl.modality"
+PART_ANNOTATION = "vnd.edge-cmcl.part-of"
+"""Of a layer that is a part of a blob: the digest of that blob."""
 CHECK_ANNOTATION = "vnd.edge-cmcl.check"
 """Of a store's index: the digest of the canonical index without this annotation."""

@@ -71,7 +71,7 @@ def verified_chunks(file: BinaryIO, descriptor: Descriptor, layout: str) -> Iter
     """
     size = os.fstat(file.fileno()).st_size
     if size != descriptor.size:
-        raise _damaged(layout, descriptor.digest, f"{descriptor.size} bytes", f"{size} bytes")
+        raise damaged_blob(layout, descriptor.digest, f"{descriptor.size} bytes", f"{size} bytes")
     digest = hashlib.sha256()
     left = size
     while left:
@@ -83,7 +83,7 @@ def verified_chunks(file: BinaryIO, descriptor: Descriptor, layout: str) -> Iter
         left -= len(chunk)
         yield chunk
     if left or f"sha256:{digest.hexdigest()}" != descriptor.digest:
-        raise _damaged(layout, descriptor.digest, descriptor.digest, f"sha256:{digest.hexdigest()}")
+        raise damaged_blob(layout, descriptor.digest, descriptor.digest, f"sha256:{digest.hexdigest()}")
 
 
 def missing_blob(layout: str, digest: str) -> DigestError:
@@ -96,7 +96,8 @@ def missing_blob(layout: str, digest: str) -> DigestError:
     )
 
 
-def _damaged(layout: str, digest: str, expected: str, got: str) -> DigestError:
+def damaged_blob(layout: str, digest: str, expected: str, got: str) -> DigestError:
+    """Return the error for a blob that is not what its digest or size says."""
     return DigestError(
         f"blob {digest} in {layout} is damaged",
         expected=expected,

@@ -29,14 +29,15 @@ from edge_cmcl.bundle.documents import (
     to_json,
 )
 from edge_cmcl.bundle.generation import Generation, generation_from_json, layers_of
-from edge_cmcl.bundle.layout import INDEX_FILE, LAYOUT_FILE, Layout, Loaded
+from edge_cmcl.bundle.layout import DAMAGED, INDEX_FILE, LAYOUT_FILE, Layout, Loaded
 from edge_cmcl.bundle.lock import WAIT_S, locked
 from edge_cmcl.bundle.media_types import BUNDLE, CHECK_ANNOTATION, GENERATION, OCI_MANIFEST
+from edge_cmcl.bundle.parts import cut
 from edge_cmcl.bundle.reading import check_size
 from edge_cmcl.bundle.store_files import STATE_FILE, WORK, all_or_nothing, strangers, sweep
 from edge_cmcl.bundle.tags import GENERATION_TAG
 from edge_cmcl.bundle.twofold import DamagedFileWarning, copy_of, read_either, write_twice
-from edge_cmcl.durable import make_folder, storage_errors, sync_folder, write_bytes
+from edge_cmcl.durable import make_folder, storage_errors, sync_folder, write_bytes, write_files
 from edge_cmcl.errors import DigestError, EdgeCmclError, FormatError, ModelError, StorageError, UsageError
 
 
@@ -48,6 +49,10 @@ class Store(Layout):
     """
 
     _lock_depth = 0
+
+    def __init__(self, root: Path, name: str = "") -> None:
+        super().__init__(root, name)
+        self._cut: dict[str, list[str]] = {}
 
     def _check_marker(self) -> None:
         """Check the marker; where it is damaged, an index that matches its checksum says as well what this is."""
@@ -128,7 +133,7 @@ class Store(Layout):
             shutil.rmtree(folder, ignore_errors=True)
 
     def put(self, data: bytes) -> str:
-        """Store one blob durably and return its digest; one that is there and intact is left alone.
+        """Store one blob durably in one file and return its digest; one that is there and intact is left alone.
 
         Raises:
             FormatError: it is larger than a blob may be.
@@ -139,6 +144,22 @@ class Store(Layout):
         digest = digest_of(data)
         if not self._intact(digest, len(data)):
             write_bytes(self.blob_path(digest), data)
+        return digest
+
+    def put_in_parts(self, data: bytes) -> str:
+        """Store a blob of a generation that `commit` writes next, in parts where it is large; return its own digest.
+
+        Raises:
+            FormatError, StorageError: as `put`.
+        """
+        self._need_lock()
+        check_size(len(data))
+        digest = digest_of(data)
+        whole = self._intact(digest, len(data))  # as software that did not cut has left it
+        pieces = [(digest_of(piece), piece) for piece in ([data] if whole else cut(data))]
+        lacking = {each[7:]: piece for each, piece in pieces if not self._intact(each, len(piece))}
+        write_files(self.blob_path(""), lacking)
+        self._cut[digest] = [each for each, _ in pieces]
         return digest
 
     def commit(
@@ -165,11 +186,11 @@ class Store(Layout):
         """
         self._need_lock()
         self.check_newer(generation)
-        sizes = {digest: self._size(digest) for _, _, digest in generation.blobs()}
         document = to_json(generation)
         generation_from_json(document, "the new generation")
         config = Descriptor(media_type=GENERATION, digest=digest_of(document), size=len(document))
-        manifest = Manifest(schema_version=2, artifact_type=BUNDLE, config=config, layers=layers_of(generation, sizes))
+        layers = layers_of(generation, self._pieces(generation))
+        manifest = Manifest(schema_version=2, artifact_type=BUNDLE, config=config, layers=layers)
         data = to_json(manifest)
         self.put(document)
         digest = self.put(data)
@@ -293,6 +314,16 @@ class Store(Layout):
     def _need_lock(self) -> None:
         if not self._lock_depth:
             raise EdgeCmclError("the store is written without its lock", expected="with store.writer(): ...")
+
+    def _pieces(self, generation: Generation) -> dict[str, list[tuple[str, int]]]:
+        """Return digest and size of what each blob of a new generation consists of here (`layers_of`)."""
+        known = dict(self._cut)
+        wanted = {digest for _, _, digest in generation.blobs()}
+        older = self.lineage([*filter(self.has, generation.parents), *self.tags().values()], past=DAMAGED)
+        while not wanted <= known.keys() and (loaded := next(older, None)) is not None:
+            for digest, layers in loaded.blobs.items():
+                known.setdefault(digest, [layer.digest for layer in layers])
+        return {digest: [(each, self._size(each)) for each in known.get(digest, [digest])] for digest in wanted}
 
     def _size(self, digest: str) -> int:
         try:

@@ -193,9 +193,11 @@ def _write_folder(folder: Path, layout: Layout, blobs: Iterable[Descriptor], ind
     write_bytes(folder / LAYOUT_FILE, MARKER)
     for blob in blobs:
         target = folder / "blobs" / "sha256" / blob.digest.removeprefix("sha256:")
-        with layout.chunks(blob) as chunks, replacing(target) as file:
+        with layout.chunks(blob) as chunks, replacing(target, flush_folder=False) as file:
             for chunk in chunks:
                 file.write(chunk)
+    with storage_errors(folder):
+        sync_folder(folder / "blobs" / "sha256")
     write_bytes(folder / INDEX_FILE, to_json(index))
 
 
@@ -214,7 +216,7 @@ def _unpack(source: Path, folder: Path) -> None:
     make_folder(folder / "blobs" / "sha256")
     with user_file(source) as file:
         for name, _, chunks in tarball.members(file, str(source)):
-            with replacing(folder / name) as target:
+            with replacing(folder / name, flush_folder=False) as target:
                 digest = hashlib.sha256()
                 for chunk in chunks:
                     digest.update(chunk)

@@ -150,7 +150,6 @@ def _encoder(
     found: Sequence[PairMetrics],
 ) -> EncoderBenchmark:
     record = loaded.generation.modalities[name]
-    sizes = {layer.digest: layer.size for layer in loaded.manifest.layers}
     known = reset_peak_memory()
     model = Model(loaded, threads=threads, providers=providers)  # opened anew: loading is part of what it costs
     began = time.perf_counter()
@@ -168,8 +167,8 @@ def _encoder(
         precision=runtime_of(record).precision,
         encoder=runtime_of(record).source,
         provider=model.provider(name),
-        encoder_bytes=sizes[record.encoder_blob or ""],
-        adapter_bytes=sizes[record.adapter_blob],
+        encoder_bytes=loaded.blob_size(record.encoder_blob or ""),
+        adapter_bytes=loaded.blob_size(record.adapter_blob),
         load_ms=load_ms,
         peak_memory_bytes=peak_memory_bytes() if known else None,
         latency=latency,

@@ -123,18 +123,18 @@ def write_modality(
     """
     for digest in learned.references:
         if digest in model.made:
-            store.put(model.made[digest][1])
+            store.put_in_parts(model.made[digest][1])
     update: dict[str, object] = {
-        "adapter_blob": store.put(learned.adapter_bytes),
-        "origins": tuple(store.put(sketch_to_bytes(origin)) for origin in learned.origins),
+        "adapter_blob": store.put_in_parts(learned.adapter_bytes),
+        "origins": tuple(store.put_in_parts(sketch_to_bytes(origin)) for origin in learned.origins),
         "references": learned.references,
     }
     if encoder is None:
         names = tuple(dict.fromkeys((*_known_labels(model), *labels)))
-        update["label_blob"] = store.put(labels_to_bytes(LabelFeatures(names, label_features(names))))
+        update["label_blob"] = store.put_in_parts(labels_to_bytes(LabelFeatures(names, label_features(names))))
     else:
         windows = _golden_inputs(model, learned, samples)
-        update["golden_blob"] = store.put(golden_to_bytes(make_golden(encoder, learned.adapter, windows)))
+        update["golden_blob"] = store.put_in_parts(golden_to_bytes(make_golden(encoder, learned.adapter, windows)))
     return learned.record.model_copy(update=update)
 
 

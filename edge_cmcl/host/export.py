@@ -75,13 +75,12 @@ def export(
     """
     with exported(run, progress, counter, signers, rotations, encoders) as (loaded, parity):
         digest = export_layout(loaded.layout, CURRENT, out)
-        sizes = {layer.digest: layer.size for layer in loaded.manifest.layers}
         return {
             "bundle": str(out),
             "digest": digest,
             "counter": counter,
             "modalities": sorted(loaded.generation.modalities),
-            "bytes": sum(sizes.values()),
+            "bytes": sum({layer.digest: layer.size for layer in loaded.manifest.layers}.values()),
             "parity": parity,
             "runtime": {name: vars(runtime_of(r)) for name, r in loaded.generation.modalities.items() if name != TEXT},
             "gate": run.metrics.get(GATE),
@@ -129,7 +128,7 @@ def _generation(
     total = len(names) + 2
     universal = universal_graph()
     progress("export", 1, total)
-    step = store.put(step_graph())
+    step = store.put_in_parts(step_graph())
     progress("export", 2, total)
     records = {}
     for done, name in enumerate(names, start=3):
@@ -144,7 +143,7 @@ def _generation(
             "action": "export",
             "embedding_dim": run.project.embedding_dim,
             "modalities": records,
-            "universal": store.put(universal),
+            "universal": store.put_in_parts(universal),
             "step": step,
             "pairs": _pair_records(run),
             "metrics": {"training": thinned({key: value for key, value in run.metrics.items() if key not in _STAYS})},
@@ -170,18 +169,18 @@ def _thinned(history: Mapping[str, Any]) -> list[Any]:
 
 def _write_modality(run: Run, store: Store, name: str, encoder: Prepared | None) -> ModalityRecord:
     adapter = run.adapters[name]
-    weights = store.put(adapter_to_bytes(adapter))
-    update: dict[str, Any] = {"adapter_blob": weights, "origins": (store.put(_sketch(run, name, weights)),)}
+    weights = store.put_in_parts(adapter_to_bytes(adapter))
+    update: dict[str, Any] = {"adapter_blob": weights, "origins": (store.put_in_parts(_sketch(run, name, weights)),)}
     if encoder is None:
         labels = LabelFeatures(run.labels, label_features(run.labels))
         return modality_record(run.project, TEXT).model_copy(
-            update={**update, "label_blob": store.put(labels_to_bytes(labels))}
+            update={**update, "label_blob": store.put_in_parts(labels_to_bytes(labels))}
         )
     record = encoder.record
     windows = golden_windows(name, record, run.project.modality[name].samples)
     golden = golden_to_bytes(make_golden(encoder.golden, adapter, windows))
     update["calibration"] = {**record.calibration, **calibration_of(run.metrics, name, _origin_id(run))}
-    blobs = {"encoder_blob": store.put(encoder.graph), "golden_blob": store.put(golden)}
+    blobs = {"encoder_blob": store.put_in_parts(encoder.graph), "golden_blob": store.put_in_parts(golden)}
     return record.model_copy(update={**update, **blobs})
 
 

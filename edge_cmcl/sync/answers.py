@@ -17,7 +17,8 @@ from edge_cmcl.sync.link import AwayError
 
 _MAX_REASON_BYTES = 8192
 _MAX_RETRY_AFTER_S = 3600.0
-_FULL = ("no space left", "quota", "disk full", "insufficient storage")
+_FULL = ("no space left", "quota", "disk full", "insufficient storage", "'err': 28}", "'err': 122}")
+"""In words; the last two are how distribution 2.8 tells ENOSPC and EDQUOT where it could not even begin an upload."""
 
 
 def refusal(response: httpx.Response, method: str, name: str) -> Exception:

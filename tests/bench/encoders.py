@@ -155,13 +155,12 @@ def _cells(options: argparse.Namespace) -> Iterator[Cell]:
 
 def _sizes(model: Model) -> dict[str, int]:
     """Return the bytes of both adapters with their sketches, and of graphs that serve these modalities alone."""
-    sizes = {layer.digest: layer.size for layer in model.loaded.manifest.layers}
     records = model.generation.modalities.values()
     learned = {digest for record in records for digest in (record.adapter_blob, *record.origins)}
     graphs = {record.encoder_blob for record in records if record.encoder == "conv" and record.encoder_blob}
     return {
-        "adapter_and_sketch_bytes": sum(sizes[digest] for digest in learned),
-        "encoder_bytes": sum(sizes[digest] for digest in graphs),
+        "adapter_and_sketch_bytes": sum(model.loaded.blob_size(digest) for digest in learned),
+        "encoder_bytes": sum(model.loaded.blob_size(digest) for digest in graphs),
     }
 
 

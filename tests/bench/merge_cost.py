@@ -46,7 +46,7 @@ def simulated(host: Store, taught: Store, count: int) -> list[str]:
     random, digests = np.random.default_rng(0), []
     with host.writer():
         for _, _, digest in model.generation.blobs():
-            host.put(model.loaded.read(digest))
+            host.put_in_parts(model.loaded.read(digest))
         for place in range(count):
             device = f"simulated-{place}"
             records = dict(model.generation.modalities)
@@ -70,10 +70,11 @@ def _another(host: Store, model: Model, name: str, device: str, random: np.rando
         entry = record.calibration["drift"][origin.id]  # type: ignore[index, call-overload]
         entries[origins[-1].id] = entry
     used = {origin.reference for origin in origins} - {digest_of(data)}
+    origins.sort(key=lambda origin: origin.id)
     return record.model_copy(
         update={
-            "adapter_blob": host.put(data),
-            "origins": tuple(host.put(sketch_to_bytes(o)) for o in sorted(origins, key=lambda origin: origin.id)),
+            "adapter_blob": host.put_in_parts(data),
+            "origins": tuple(host.put_in_parts(sketch_to_bytes(origin)) for origin in origins),
             "references": tuple(sorted(used)),
             "golden_blob": None,
             "calibration": {"drift": entries},

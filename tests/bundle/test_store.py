@@ -212,11 +212,11 @@ def test_a_document_beyond_the_limits_is_not_written(tmp_path: Path) -> None:
             store.commit(updated_generation(store, "current", seed=12), [f"tag-{n}" for n in range(4097)])
         generation = store.load("base").generation
         acc = generation.modalities["acc"]
-        sketches = [store.blob_path(f"sha256:{n:064x}") for n in range(4200)]
+        sketches = [store.blob_path(f"sha256:{n:064x}") for n in range(12_500)]
         for path in sketches:
             path.touch()
         digests = [f"sha256:{path.name}" for path in sketches]
-        many = {f"m{n}": acc.model_copy(update={"origins": tuple(digests[n * 250 : (n + 1) * 250])}) for n in range(17)}
+        many = {f"m{n}": acc.model_copy(update={"origins": tuple(digests[n * 250 : (n + 1) * 250])}) for n in range(50)}
         with pytest.raises(FormatError, match="too many blobs"):
             store.commit(generation.model_copy(update={"modalities": many, "pairs": (), "certificate": ()}), ["x"])
     assert (store.root / "index.json").read_bytes() == before

@@ -16,7 +16,7 @@ def changed_bundle(good: Path, folder: Path, change: Change | dict[str, Any]) ->
     """Write the bundle `good` with fields of its generation changed to a tar in `folder`, and return that."""
     store = Store.create(folder / "workshop")
     with store.writer():
-        generation = store.load(import_layout(good, store)).generation
+        generation = store.load(import_layout(good, store, tags=["good"])).generation
         update = change if isinstance(change, dict) else change(store, generation)
         # Validated anew, as a plain copy would not be: a wrong change is the test's own mistake.
         fields = {**generation.model_dump(by_alias=True), **update}

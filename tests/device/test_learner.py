@@ -12,6 +12,7 @@ from machine_bundle import Machine
 
 from edge_cmcl.bundle import Store
 from edge_cmcl.bundle.contents import check_contents, read_origins
+from edge_cmcl.bundle.parts import MOST_PARTS
 from edge_cmcl.bundle.tags import generation_tag
 from edge_cmcl.data import open_pairs, write_pairs
 from edge_cmcl.device.generations import rollback
@@ -212,8 +213,8 @@ def test_a_commit_that_fails_half_way_leaves_no_blob_behind(store: Store, record
     write_pairs(tmp_path / "frames.safetensors", {"thermal": frames, "vibration": recorded["vibration"][:40]})
     before = files(store)
     adapter, golden = 4 * 256 * 1800, frames[:4].nbytes
-    assert adapter < 2_200_000 < golden
-    with files_of_at_most(2_200_000), pytest.raises(StorageError):
+    assert adapter < MOST_PARTS * 200_000 < golden
+    with files_of_at_most(200_000), pytest.raises(StorageError):
         learn(store, tmp_path / "frames.safetensors", "thermal")
     assert files(store) == before
     assert learn(store, tmp_path / "frames.safetensors", "thermal").counter == 2

@@ -36,7 +36,7 @@ def resigned(machine: Machine, folder: Path, *signers: PrivateKey, rotations: tu
     plain = changed_bundle(machine.bundle, folder, update)
     store = Store.create(folder / "signing")
     with store.writer():
-        loaded = store.load(import_layout(plain, store))
+        loaded = store.load(import_layout(plain, store, tags=["plain"]))
         generation = loaded.generation
         store.commit(generation, ["signed"], lambda new: write_signature(store, new, signers, rotations))
     export_layout(store, "signed", folder / "signed.tar")
@@ -127,7 +127,7 @@ def test_the_signature_of_another_bundle_does_not_do(machine: Machine, store: St
     """Blobs, subject and tag all right: the signature itself says which manifest it is for."""
     host, workshop = read_private_key(machine.key), Store.create(tmp_path / "workshop")
     with workshop.writer():
-        base = workshop.load(import_layout(machine.bundle, workshop))
+        base = workshop.load(import_layout(machine.bundle, workshop, tags=["good"]))
         newer = base.generation.model_copy(update={"counter": 2})
         made = workshop.commit(newer, ["newer"])
         (entry,) = write_signature(workshop, base, [host]).values()

@@ -15,6 +15,7 @@ import pytest
 from device_command import Device
 from machine_bundle import PROJECT, Machine
 from onnx import TensorProto, helper
+from wrong_generations import file_of
 
 from edge_cmcl import tensors
 from edge_cmcl.bundle import Store
@@ -179,7 +180,7 @@ def test_a_bundle_with_a_flipped_byte_is_not_installed(device: Device, tmp_path:
 
 def test_a_store_with_a_flipped_byte_is_noticed_by_whoever_reads_it(device: Device, machine: Machine) -> None:
     store = Store(device.store)
-    flip(store.blob_path(store.load("current").generation.modalities["vibration"].adapter_blob), 5000)
+    flip(file_of(store, store.load("current").generation.modalities["vibration"].adapter_blob), 5000)
     for arguments in (
         ("embed", machine.test, "--out", "out.safetensors"),
         ("update", "--modality", "acoustic", "--data", machine.new),

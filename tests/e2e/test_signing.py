@@ -29,7 +29,7 @@ def signed_bundle(machine: Machine, folder: Path, signers: list[PrivateKey], **u
         return write_signature(store, new, signers) if signers else {}
 
     with store.writer():
-        generation = store.load(import_layout(machine.bundle, store)).generation
+        generation = store.load(import_layout(machine.bundle, store, tags=["good"])).generation
         store.commit(generation.model_copy(update=update), ["made"], sign)
     export_layout(store, "made", folder / "bundle.tar")
     shutil.rmtree(store.root)
@@ -76,7 +76,7 @@ def tampered(machine: Machine, folder: Path, what: str) -> Path:
     host = read_private_key(machine.key)
     workshop = Store.create(folder / "workshop")
     with workshop.writer():
-        generation = workshop.load(import_layout(machine.bundle, workshop)).generation
+        generation = workshop.load(import_layout(machine.bundle, workshop, tags=["good"])).generation
         newer = generation.model_copy(update={"counter": 2})
         digest = workshop.commit(newer, ["made"], lambda new: write_signature(workshop, new, [host]))
         (entry,) = workshop.attachments(digest)

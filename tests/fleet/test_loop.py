@@ -281,6 +281,7 @@ def test_nothing_of_a_recording_leaves_the_device(pulled: World, machine: object
         *("oci.image.manifest.v1+json", "oci.empty.v1+json", "dsse.envelope.v1+json"),
         *(f"edge-cmcl.{kind}" for kind in ("generation.v1+json", "keys.v1+json", "encoder.v1+onnx", "step.v1+onnx")),
         *(f"edge-cmcl.{kind}.v1+safetensors" for kind in ("adapter", "sketch", "golden", "labels")),
+        *(f"edge-cmcl.{kind}-part.v1" for kind in ("encoder", "step", "adapter", "sketch", "golden", "labels")),
     }
     kinds, sent = set(), b""
     from edge_cmcl.bundle.documents import Manifest, from_json
@@ -292,6 +293,7 @@ def test_nothing_of_a_recording_leaves_the_device(pulled: World, machine: object
         if data.startswith(b"{") and b"schemaVersion" in data:
             manifest = from_json(Manifest, data, path.name)
             kinds |= {each.media_type for each in (manifest.config, *manifest.layers)}
+            sent += b"".join((blobs / layer.digest[7:]).read_bytes() for layer in manifest.layers)  # parts in order
     assert {kind.removeprefix("application/vnd.") for kind in kinds} <= allowed
     from edge_cmcl.data import open_pairs
     from edge_cmcl.device.held_out import read

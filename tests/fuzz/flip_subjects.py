@@ -23,6 +23,7 @@ from edge_cmcl.bundle import Layout, Store
 from edge_cmcl.bundle.contents import check_digests
 from edge_cmcl.bundle.documents import ATTACHMENT_TAG, TAG_ANNOTATION
 from edge_cmcl.bundle.media_types import ROLES
+from edge_cmcl.bundle.parts import part_type
 from edge_cmcl.bundle.twofold import DamagedFileWarning
 from edge_cmcl.data import open_pairs
 from edge_cmcl.device.intact import DamagedGenerationWarning
@@ -36,7 +37,12 @@ from edge_cmcl.errors import EdgeCmclError
 
 def kinds(layout: Layout) -> Callable[[Path], str]:
     """Return what says of a path in `layout` what kind of file it is: "sketch", "manifest", "index.json", ..."""
-    roles = {media_type: role for role, media_type in ROLES.items() if role != "reference"}
+    roles = {
+        kind: role
+        for role, media_type in ROLES.items()
+        if role != "reference"
+        for kind in (media_type, part_type(media_type))
+    }
     names: dict[str, str] = {}
     for entry in layout.index().manifests:
         attached = ATTACHMENT_TAG.fullmatch(entry.tag) is not None

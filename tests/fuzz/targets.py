@@ -146,8 +146,8 @@ def _states() -> list[bytes]:
 def _generation(data: bytes) -> None:
     generation = generation_from_json(data, "the generation")
     same("a generation", to_json(generation), data)
-    sizes = {digest: 1 for _, _, digest in generation.blobs()}
-    layers_of(generation, sizes)
+    pieces = {digest: [(digest, 1)] for _, _, digest in generation.blobs()}
+    layers_of(generation, pieces)
     same("a generation's object", from_json(Generation, data, "again"), generation)
 
 

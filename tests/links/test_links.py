@@ -149,7 +149,7 @@ def test_a_registry_that_is_killed_and_started_again_in_mid_push_gets_the_rest(c
 
 @larger
 def test_a_device_process_that_is_killed_in_mid_push_is_followed_by_one_that_ends_it(case: Case) -> None:
-    """What was under way arrives after the process's end, and costs the upload of that blob with this registry."""
+    """What was under way arrives after the process's end, and costs the upload of that part with this registry."""
     case.world.shape(RATE)
     push = case.push()
     case.await_half(push)
@@ -159,7 +159,7 @@ def test_a_device_process_that_is_killed_in_mid_push_is_followed_by_one_that_end
     result = case.push().result()
     assert not result["error"]
     found = case.show("1 Mbit/s, device's process killed", result, killed_bytes=sent)
-    assert found["wire_bytes"] < sent + 1.25 * case.new
+    assert found["wire_bytes"] < 1.25 * case.new  # headers are a tenth of it at this rate
 
 
 @larger
@@ -177,6 +177,7 @@ def test_a_full_disk_of_the_registry_is_told_and_the_push_ends_when_there_is_roo
             subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
             rest = case.push().result()
             assert not rest["error"]
-            case.show("1 Mbit/s, registry's disk full, then not", full, rest)
+            found = case.show("1 Mbit/s, registry's disk full, then not", full, rest)
+            assert found["sent_twice_percent"] <= 10
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)

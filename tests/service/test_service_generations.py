@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from machine_bundle import Machine
 from running_service import BINARY, RunningService, client_of
-from wrong_generations import commit_wrong, damage
+from wrong_generations import commit_wrong, damage, file_of
 
 from edge_cmcl.bundle import Store
 from edge_cmcl.data import open_pairs, write_pairs
@@ -141,7 +141,8 @@ def test_a_damaged_generation_leaves_the_one_before_to_answer_until_it_is_mended
     (base,) = old.generation.parents
     adapter = taught_copy.load_manifest(base).generation.modalities["vibration"].adapter_blob
     assert adapter != old.generation.modalities["vibration"].adapter_blob
-    whole = taught_copy.blob_path(adapter).read_bytes()
+    file = file_of(taught_copy, adapter)
+    whole = file.read_bytes()
     damage(taught_copy, adapter)
     with taught_copy.writer():
         taught_copy.move_tags({CURRENT: taught_copy.load_manifest(base).descriptor})
@@ -151,7 +152,7 @@ def test_a_damaged_generation_leaves_the_one_before_to_answer_until_it_is_mended
     assert "damaged" in health["reason"]
     assert running.ask("/embed", machine.test).status_code == 200
     assert "edge_cmcl_serving_behind 1" in running.client.get("/metrics").text
-    taught_copy.blob_path(adapter).write_bytes(whole)
+    file.write_bytes(whole)
     with taught_copy.writer():
         taught_copy.move_tags({CURRENT: taught_copy.load_manifest(base).descriptor})
     await_counter(running, 1)

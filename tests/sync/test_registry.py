@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -164,7 +165,7 @@ def test_a_registry_that_is_killed_and_started_again_gets_the_rest(own_registry:
 def test_a_push_that_is_killed_in_the_middle_of_a_blob_is_finished_by_another_process(
     shared_registry: RegistryServer, store: Store, tmp_path: Path
 ) -> None:
-    update = large_update(store)
+    update = large_update(store, whole=True)
     refs = ("base", "current", "large")
     with relaying(shared_registry.port) as relay:
         place = shared_registry.url("killed/push", relay.port)
@@ -205,6 +206,10 @@ def test_a_full_disk_of_the_registry_is_named_and_nothing_is_lost_when_there_is_
                 remote.upload(blob, large)
             assert time.monotonic() - began < 10
             assert "no space left" in caught.value.got
+            (tiny_disk / "rest").write_bytes(bytes(1 << 16)[: shutil.disk_usage(tiny_disk).free])
+            with pytest.raises(RemoteError, match="is full"):
+                remote.upload(blob, large)
+            assert time.monotonic() - began < 10
             subprocess.run(["mount", "-o", "remount,size=8m", str(tiny_disk)], check=True)
             remote.upload(blob, large)
             remote.download(blob, tmp_path / "target")

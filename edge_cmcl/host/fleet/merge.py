@@ -145,16 +145,16 @@ def _write(store: Store, models: Sequence[Model], united: United) -> ModalityRec
     update: dict[str, object] = {}
     if united.name == TEXT:
         labels = united_labels(models)
-        update["label_blob"] = store.put(labels_to_bytes(labels)) if labels is not None else None
+        update["label_blob"] = store.put_in_parts(labels_to_bytes(labels)) if labels is not None else None
     if united.how == KEPT:
         return united.record.model_copy(update=update)
-    store.put(united.made)
-    update["origins"] = tuple(store.put(sketch_to_bytes(origin)) for origin in united.origins)
+    store.put_in_parts(united.made)
+    update["origins"] = tuple(store.put_in_parts(sketch_to_bytes(origin)) for origin in united.origins)
     golden = united.record.golden_blob
     if golden is not None:
         windows = golden_from_bytes(united.main.loaded.read(golden)).inputs["windows"]
         encoder = united.main.make_encoder(united.name, united.record)
-        update["golden_blob"] = store.put(golden_to_bytes(make_golden(encoder, united.adapter, windows)))
+        update["golden_blob"] = store.put_in_parts(golden_to_bytes(make_golden(encoder, united.adapter, windows)))
     return united.record.model_copy(update=update)
 
 
@@ -212,10 +212,11 @@ def _ages(model: Model) -> dict[str, tuple[int, str]]:
 
 def _copy(store: Store, models: Sequence[Model], generation: Generation) -> None:
     """Bring what the merged generation takes from its parents into the store, where they are not of it."""
+    others = [model.loaded for model in models if model.loaded.layout.root != store.root]
+    held = {digest: loaded for loaded in others for digest in loaded.blobs}
     for _, _, digest in generation.blobs():
-        if not store.has(digest):
-            holders = (model.loaded for model in models if digest in model.generation.media_types())
-            store.put(next(holders).read(digest))
+        if digest in held and not store.has(digest):
+            store.put_in_parts(held[digest].read(digest))
 
 
 def _accepting(store: Store, accept: Accept | None) -> Accept:

@@ -66,10 +66,11 @@ class Ours(Strategy):
     def stored(self) -> Stored:
         """Sketches, and the older adapters that certificates refer to; no window and no feature."""
         assert self._store is not None
-        model = Model(self._store.load(CURRENT))
+        loaded = self._store.load(CURRENT)
+        model = Model(loaded)
         sketches = {name: sketch_bytes(model.origins(name)) for name in model.modalities}
         older = {digest for record in model.generation.modalities.values() for digest in record.references}
-        references = sum(self._store.blob_path(digest).stat().st_size for digest in older)
+        references = sum(loaded.blob_size(digest) for digest in older)
         details = {
             "sketches": sum(sketches.values()),
             "sketches_largest_modality": max(sketches.values()),
