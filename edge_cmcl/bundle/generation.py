@@ -287,6 +287,7 @@ def check_manifest(manifest: Manifest, generation: Generation, name: str) -> Non
             f"the layers of {name} are not the blobs that its generation names",
             expected=", ".join(f"{digest[:19]} as {wanted.get(digest, 'nothing')}" for digest in wrong[:3]),
             got=", ".join(f"{digest[:19]} as {found.get(digest, 'nothing')}" for digest in wrong[:3]),
+            hint="it is damaged, or was written by a newer edge-cmcl: get it again, or update this one",
         )
 
 
