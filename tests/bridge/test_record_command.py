@@ -80,7 +80,7 @@ def test_on_a_terminal_it_is_shown_how_the_recording_goes(tmp_path: Path, cli_en
         command = (address, "tcp://127.0.0.1:1", "--out", tmp_path / "r")
         assert recorder(*command, env=env, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL).wait() == 6
         with recorder(
-            address, "--out", tmp_path / "r", "--seconds", "3", env=env, stdin=subprocess.DEVNULL,
+            address, "--out", tmp_path / "r", "--seconds", "6", env=env, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=terminal,
         ) as running:  # fmt: skip
             os.close(terminal)
