@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -109,6 +110,8 @@ def describe(report: SyncReport) -> str:
 
 
 def _as_json(each: Outgoing) -> dict[str, object]:
+    from edge_cmcl.bundle.parts import part_of
+
     item = each.item
     return {
         "generation": item.generation,
@@ -116,22 +119,42 @@ def _as_json(each: Outgoing) -> dict[str, object]:
         "media_type": item.blob.media_type,
         "artifact_type": item.blob.artifact_type,
         "digest": None if each.signed_then else item.blob.digest,
+        "part_of": part_of(item.blob) or None,
         "bytes": item.blob.size,
         "exact": each.exact,
         "there": item.there,
     }
 
 
+def _describe_item(each: Outgoing) -> list[object]:
+    return [
+        each.item.generation[7:19],
+        each.item.blob.artifact_type or each.item.blob.media_type,
+        "signed then" if each.signed_then else each.item.blob.digest[7:19],
+        each.item.blob.size if each.exact else f"at most {each.item.blob.size}",
+        "there" if each.item.there else "",
+    ]
+
+
+def _describe_parts(whole: str, parts: list[Outgoing]) -> list[object]:
+    """Return one row for the parts of a blob; --json lists each."""
+    there = sum(each.item.there for each in parts)
+    return [
+        parts[0].item.generation[7:19],
+        f"{parts[0].item.blob.media_type}, {len(parts)} parts",
+        whole[7:19],
+        sum(each.item.blob.size for each in parts),
+        "there" if there == len(parts) else f"{there} there" if there else "",
+    ]
+
+
 def _describe_items(found: list[Outgoing]) -> str:
+    from edge_cmcl.bundle.parts import part_of
+
     rows = [
-        [
-            each.item.generation[7:19],
-            each.item.blob.artifact_type or each.item.blob.media_type,
-            "signed then" if each.signed_then else each.item.blob.digest[7:19],
-            each.item.blob.size if each.exact else f"at most {each.item.blob.size}",
-            "there" if each.item.there else "",
-        ]
-        for each in found
+        row
+        for whole, each in groupby(found, key=lambda each: part_of(each.item.blob))
+        for row in ([_describe_parts(whole, list(each))] if whole else map(_describe_item, each))
     ]
     size = sum(each.item.blob.size for each in found if not each.item.there)
     most = "" if all(each.exact for each in found) else "at most "

@@ -61,6 +61,19 @@ def test_what_is_shown_is_what_is_sent(cli: Cli, world: World, share: int) -> No
     assert (HELD_OUT_PAIRS in {each["media_type"] for each in shown}) is bool(share)
 
 
+def test_parts_of_a_blob_are_shown_in_one_line_and_listed_for_scripts(cli: Cli, run_cli: Cli, world: World) -> None:
+    remote = f"file://{world.folder / 'remote'}"
+    files = cli("sync", remote, "--show")["files"]
+    lines = run_cli("sync", remote, "--show", "--store", "a", cwd=world.folder).stdout.splitlines()
+    wholes = Counter(each["part_of"] for each in files if each["part_of"])
+    assert wholes
+    for whole, parts in wholes.items():
+        (line,) = (line for line in lines if whole[7:19] in line)
+        assert f"{parts} parts" in line
+        assert str(sum(each["bytes"] for each in files if each["part_of"] == whole)) in line
+    assert len(lines) == len(files) - sum(wholes.values()) + len(wholes) + 3  # header, its line, the sum
+
+
 def test_nothing_is_shown_where_nothing_would_be_sent(world: World) -> None:
     world.sync("a")
     before = on(world)
