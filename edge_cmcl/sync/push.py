@@ -60,7 +60,8 @@ def own_tag(digest: str) -> str:
 def plan(layout: Layout, generations: Sequence[Loaded], remote: Remote) -> list[Item]:
     """Return everything that generations consist of, each once, in the order in which a push sends it.
 
-    Of a generation whose parent the remote has, only what the parent has not got is asked for.
+    Of a generation whose parent the remote has, only what the parent has not got is asked for, up to the first blob
+    that is missing: a push sends them in this order. What others left there beyond that by chance is sent again.
 
     Args:
         layout: where they lie, with their attachments.
@@ -79,9 +80,11 @@ def plan(layout: Layout, generations: Sequence[Loaded], remote: Remote) -> list[
         whole = found is not None and found.digest == loaded.digest
         if not whole:
             known |= _of_parents(layout, loaded, remote, known)
+        follows, rest_lacks = any(parent in known for parent in loaded.generation.parents), False
         for blob in _unique(loaded.manifest.config, *loaded.manifest.layers):
             if blob.digest not in listed:
-                there = whole or blob.digest in known or remote.has(blob)
+                there = whole or blob.digest in known or (not rest_lacks and remote.has(blob))
+                rest_lacks = rest_lacks or (follows and not there)
                 items.append(Item(blob, loaded.digest, there))
                 listed.add(blob.digest)
         items += _attachments(layout, loaded, remote, listed)

@@ -14,6 +14,7 @@ from bundle_samples import base_generation, make_store, updated_generation
 from sync_samples import blob_of, large_update
 
 from edge_cmcl.bundle import Layout, Loaded, Store
+from edge_cmcl.bundle.documents import Descriptor
 from edge_cmcl.bundle.keys import PrivateKey
 from edge_cmcl.bundle.signature import read_signature, signature_tag, write_signature
 from edge_cmcl.bundle.transfer import import_layout
@@ -87,6 +88,30 @@ def test_an_update_sends_only_what_its_parent_has_not_got(remote_at: RemoteAt, s
     old = {base.manifest.config.digest, *(layer.digest for layer in base.manifest.layers)}
     new = [current.manifest.config, *current.manifest.layers, current.descriptor]
     assert sent.blobs == len([blob for blob in new if blob.digest not in old]) == 4
+
+
+def test_of_an_update_one_blob_is_asked_for_and_after_a_cut_those_that_arrived(
+    remote_at: RemoteAt, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = large_update(store, 0.3)
+    with connect(*remote_at("a")) as remote:
+        push(store, generations(store), remote, {})
+        asked: list[str] = []
+        has = remote.has
+
+        def noted(blob: Descriptor) -> bool:
+            asked.append(blob.digest)
+            return has(blob)
+
+        monkeypatch.setattr(remote, "has", noted)
+        own = [item.blob for item in plan(store, [update], remote) if not item.there and not item.tag]
+        assert asked == [update.manifest.config.digest]
+        for blob in own[:4]:
+            remote.upload(blob, store.blob_path(blob.digest))
+        asked.clear()
+        assert [item.blob for item in plan(store, [update], remote) if not item.there and not item.tag] == own[4:]
+        assert len(own) > 10
+        assert asked == [blob.digest for blob in own[:5]]
 
 
 def test_what_is_not_there_is_said_to_be_absent(remote_at: RemoteAt, store: Store, tmp_path: Path) -> None:
