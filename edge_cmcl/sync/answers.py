@@ -16,6 +16,7 @@ from edge_cmcl.errors import FormatError, RemoteError
 from edge_cmcl.sync.link import AwayError
 
 _MAX_REASON_BYTES = 8192
+_MAX_WORDS = 300
 _MAX_RETRY_AFTER_S = 3600.0
 _FULL = ("no space left", "quota", "disk full", "insufficient storage", "'err': 28}", "'err': 122}")
 """In words; the last two are how distribution 2.8 tells ENOSPC and EDQUOT where it could not even begin an upload."""
@@ -25,8 +26,8 @@ def refusal(response: httpx.Response, method: str, name: str) -> Exception:
     """Return what an answer that nobody accepts means."""
     status = response.status_code
     reason = f"{status} {response.reason_phrase}".strip()
-    said = words_of(response)
-    full = any(word in said.lower() for word in _FULL) or status == 507
+    words = _all_words_of(response)
+    said, full = _shortened(words), status == 507 or any(word in words.lower() for word in _FULL)
     if full:
         hint = "free space at the registry; the same command goes on where this one stopped"
         return RemoteError(f"{name} is full", expected="space", got=f"{reason} {said}", hint=hint)
@@ -40,6 +41,15 @@ def refusal(response: httpx.Response, method: str, name: str) -> Exception:
 
 def words_of(response: httpx.Response) -> str:
     """Return the words of an error as registries write them, shortened; "" where there are none."""
+    return _shortened(_all_words_of(response))
+
+
+def _shortened(words: str) -> str:
+    """Leave out the middle of a long text: a path before the reason, as a rule."""
+    return words if len(words) <= _MAX_WORDS else f"{words[: _MAX_WORDS // 2]} ... {words[-_MAX_WORDS // 2 :]}"
+
+
+def _all_words_of(response: httpx.Response) -> str:
     data = bytearray()
     with suppress(httpx.HTTPError, httpx.StreamError):
         for piece in response.iter_raw(1024):
@@ -51,7 +61,7 @@ def words_of(response: httpx.Response) -> str:
         words = [str(error.get(key) or "") for key in ("code", "message", "detail")]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         return ""
-    return " ".join(" ".join(words).split())[:300]
+    return " ".join(" ".join(words).split())
 
 
 def failure(error: httpx.TransportError | httpx.StreamError, name: str) -> Exception:

@@ -186,8 +186,8 @@ def test_a_push_that_is_killed_in_the_middle_of_a_blob_is_finished_by_another_pr
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "tiny"
-    folder.mkdir()
+    folder = tmp_path / ("a long name " * 10) / "tiny"  # what a registry says of it is long, too
+    folder.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
         pytest.skip("no file system can be mounted here (needs root)")
